@@ -1,0 +1,150 @@
+/**
+ * The one interface of the project: VFIO as synchronous calls. A box either is a `VfioDevice` (a
+ * model, a kernel device, a remote one), wraps one, or drives one. MMIO is a question that a vCPU
+ * waits on, so nothing here returns a promise. Results are 0 or a count, or a negated errno; nothing
+ * that a guest or a VMM asks for throws.
+ */
+import type { MessageDma } from "../memory/transfer.ts";
+
+/** A part of a region that a client may map, in bytes from the region's start. */
+export interface MmapArea {
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** How a region may be mapped. */
+export interface MmapOffer {
+  /** The file behind the region; the device keeps it, a client gets a duplicate. */
+  readonly fd: number;
+  /** Where the region starts in the file. */
+  readonly offset: number;
+  /** The parts that may be mapped; null means all of it. */
+  readonly areas: readonly MmapArea[] | null;
+}
+
+/** A region as DEVICE_GET_REGION_INFO tells it; size 0 is a region that is not there. */
+export interface Region {
+  /** Bytes. */
+  readonly size: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  readonly mmap: MmapOffer | null;
+}
+
+/** An interrupt index as DEVICE_GET_IRQ_INFO tells it. */
+export interface Irq {
+  /** Vectors; 0 is an index that is not there. */
+  readonly count: number;
+  /** `IrqFlags` word. */
+  readonly flags: number;
+}
+
+/** An eventfd that stands for a write of `datamatch` (or of anything) to a place of a region. */
+export interface IoEventfd {
+  readonly offset: number;
+  readonly size: number;
+  readonly fd: number;
+  readonly datamatch: bigint | null;
+}
+
+/** DEVICE_SET_IRQS after validation: range, data and action agree with the irq's description. */
+export interface IrqRequest {
+  readonly index: number;
+  readonly start: number;
+  readonly count: number;
+  /** One of `IrqSetFlags.mask.data*`. */
+  readonly data: number;
+  /** One of `IrqSetFlags.mask.action*`. */
+  readonly action: number;
+  /** DATA_BOOL: `count` bytes from `boolsAt` of `bytes`. */
+  readonly bytes: Uint8Array;
+  readonly boolsAt: number;
+  /** DATA_EVENTFD: `count` descriptors, or none to take the assigned ones away. The device owns them from here on, whatever it answers. */
+  readonly fds: readonly number[];
+}
+
+/** DMA_MAP after validation. */
+export interface DmaMapping {
+  /** Guest address of the first byte. */
+  readonly iova: number;
+  readonly size: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** The file behind the memory, or -1: then by messages only. The device owns it if it answers 0. */
+  readonly fd: number;
+  /** Where the memory starts in the file. */
+  readonly offset: number;
+  /** May the file be mapped, or only read and written? */
+  readonly mayMap: boolean;
+}
+
+/** Where migration data goes: copied into `bytes`, or lent to be sent from where it lies. */
+export interface MigrationSink {
+  readonly bytes: Uint8Array;
+  /** Where to copy to. */
+  readonly at: number;
+  /** Lends memory that stays as it is until the device's next call. */
+  lend(address: number, length: number): void;
+}
+
+/** A descriptor that the driver of a device polls on the device's behalf. */
+export interface Watch {
+  readonly fd: number;
+  /** Called when `fd` is readable; drains it. */
+  ready(): void;
+}
+
+export interface VfioDevice {
+  /** For people: `hello`, `hisi-sec2 0000:75:00.1`. */
+  readonly name: string;
+  /** `DeviceFlags` word. */
+  readonly flags: number;
+  readonly regions: readonly Region[];
+  readonly irqs: readonly Irq[];
+
+  /** Reads `count` bytes at `offset` of a region into `bytes` from `at`. The caller has checked the range and the region's flags. */
+  read(region: number, offset: number, bytes: Uint8Array, at: number, count: number): number;
+  /** Writes, likewise. */
+  write(region: number, offset: number, bytes: Uint8Array, at: number, count: number): number;
+
+  /** The ioeventfds of a region; from here on the device watches them. */
+  ioEventfds(region: number): readonly IoEventfd[];
+  setIrqs(request: IrqRequest): number;
+
+  mapDma(mapping: DmaMapping): number;
+  /** Takes one mapping away: ENOENT unless `iova` and `size` are exactly those of one. In-flight DMA to it is ended first. */
+  unmapDma(iova: number, size: number): number;
+  unmapAllDma(): number;
+
+  /** Back to the state after power-on; mappings and interrupt wiring stay. Also leaves migration state ERROR. */
+  reset(): number;
+
+  /**
+   * DEVICE_FEATURE. `flags` is the `FeatureFlags` word with exactly one of get and set, or probe.
+   * The feature's data lies in `bytes` from `at`, `length` bytes of it; an answer to get is written
+   * to the same place, at most `capacity` bytes. Returns the answer's length, or ENOTTY for a feature
+   * that the device does not have, EINVAL for an operation that the feature does not have.
+   */
+  feature(flags: number, bytes: Uint8Array, at: number, length: number, capacity: number): number;
+  /** Up to `length` bytes of migration data; fewer is the end of the stream. */
+  readMigration(sink: MigrationSink, length: number): number;
+  writeMigration(bytes: Uint8Array, at: number, length: number): number;
+
+  /** Who carries DMA by messages; null when the driver of the device is gone. */
+  attach(messages: MessageDma | null): void;
+  /** The client is gone: mappings, interrupt wiring and pending DMA end; the device's state stays. */
+  detach(): void;
+
+  /** True while `work` has something to do at once. */
+  readonly busy: boolean;
+  /** One bounded slice of what doorbells started. Called after the reply to the access that started it. */
+  work(): void;
+  /** Descriptors to poll; read again whenever `watchesVersion` has changed. */
+  readonly watches: readonly Watch[];
+  readonly watchesVersion: number;
+
+  /** Everything of the device that migrates or is parked, one buffer; null for a device that keeps its state elsewhere. */
+  readonly state: Uint8Array | null;
+  /** After `state` was replaced from outside: takes it up, re-raises what is pending. A negated errno leaves the device reset. */
+  restored(): number;
+}

@@ -1,0 +1,30 @@
+import { assert } from "../base/assert.ts";
+import * as k from "./constants.ts";
+import { mmap, munmap, viewOf } from "./libc.ts";
+
+/**
+ * Anonymous memory with a known address, which system calls and JavaScript see alike. It is touched
+ * lazily: what is never used costs no memory. It is never unmapped while its views can be reached.
+ */
+export class Arena {
+  readonly address: number;
+  readonly size: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView<ArrayBuffer>;
+
+  /** `size` is in bytes, rounded up to whole pages; refused by the kernel means our own mistake. */
+  constructor(size: number) {
+    this.size = Math.ceil(size / 4096) * 4096;
+    const flags = k.MAP_PRIVATE | k.MAP_ANONYMOUS | k.MAP_NORESERVE;
+    this.address = mmap(0, this.size, k.PROT_READ | k.PROT_WRITE, flags, -1, 0);
+    assert(this.address > 0, `no memory for an arena of ${this.size} bytes`);
+    const buffer = viewOf(this.address, this.size);
+    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
+  }
+
+  /** Gives the memory back; the caller promises that no view of it is used again. */
+  free(): void {
+    munmap(this.address, this.size);
+  }
+}

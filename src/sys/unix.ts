@@ -1,0 +1,114 @@
+/** Unix stream sockets by path: listening, connecting, stale files. */
+import { existsSync, lstatSync, unlinkSync } from "node:fs";
+import { errno, errnoName } from "../base/errno.ts";
+import { FerryError } from "../base/errors.ts";
+import { Arena } from "./arena.ts";
+import * as k from "./constants.ts";
+import * as libc from "./libc.ts";
+
+/** `sun_path` holds 108 bytes including the NUL. */
+export const pathBytesMax = 107;
+
+const scratch = new Arena(4096);
+
+function address(path: string): number {
+  const bytes = Buffer.from(path);
+  if (bytes.length > pathBytesMax) {
+    throw new FerryError(
+      "path-too-long",
+      `socket path ${path} has ${bytes.length} bytes; unix sockets allow ${pathBytesMax}. Choose a shorter one.`,
+    );
+  }
+  scratch.bytes.fill(0, 0, 110);
+  scratch.view.setUint16(0, k.AF_UNIX, true);
+  scratch.bytes.set(bytes, 2);
+  return 2 + bytes.length + 1;
+}
+
+function streamSocket(): number {
+  const fd = libc.socket(k.AF_UNIX, k.SOCK_STREAM | k.SOCK_CLOEXEC, 0);
+  if (fd < 0) throw new FerryError("no-socket", `cannot make a socket: ${errnoName(fd)}`);
+  return fd;
+}
+
+/** Connects; the descriptor, or a negated errno. */
+export function connectUnix(path: string): number {
+  const length = address(path);
+  const fd = streamSocket();
+  const result = libc.connect(fd, scratch.address, length);
+  if (result === 0) return fd;
+  libc.close(fd);
+  return result;
+}
+
+/** Two connected stream sockets. */
+export function socketPair(): [number, number] {
+  const type = k.SOCK_STREAM | k.SOCK_CLOEXEC;
+  const result = libc.socketpair(k.AF_UNIX, type, 0, scratch.address);
+  if (result < 0) throw new FerryError("no-socket", `cannot make sockets: ${errnoName(result)}`);
+  return [scratch.view.getInt32(0, true), scratch.view.getInt32(4, true)];
+}
+
+/** A socket file that nobody listens on is left over from a process that died, and is removed. */
+function removeStale(path: string): void {
+  if (!existsSync(path)) return;
+  if (!lstatSync(path).isSocket()) {
+    throw new FerryError(
+      "not-a-socket",
+      `${path} exists and is not a socket. Remove it or choose another path.`,
+    );
+  }
+  const probe = connectUnix(path);
+  if (probe === -errno.ECONNREFUSED) {
+    unlinkSync(path);
+    return;
+  }
+  if (probe >= 0) libc.close(probe);
+  throw new FerryError(
+    "socket-in-use",
+    `another process listens on ${path}. Stop it or choose another path.`,
+  );
+}
+
+/** Listens on a path, non-blocking; a stale socket file is replaced, a live one is an error. */
+export function listenUnix(path: string, backlog: number): number {
+  removeStale(path);
+  const length = address(path);
+  const fd = streamSocket();
+  const bound = libc.bindSocket(fd, scratch.address, length);
+  if (bound < 0) {
+    libc.close(fd);
+    throw new FerryError("cannot-bind", `cannot listen on ${path}: ${errnoName(bound)}.`);
+  }
+  const listening = libc.listen(fd, backlog);
+  if (listening < 0)
+    throw new FerryError("cannot-listen", `cannot listen on ${path}: ${errnoName(listening)}.`);
+  setNonBlocking(fd, true);
+  return fd;
+}
+
+/** Takes the next connection, blocking, close-on-exec; or a negated errno. */
+export const acceptUnix = (fd: number): number => libc.accept4(fd, 0, 0, k.SOCK_CLOEXEC);
+
+/** Switches O_NONBLOCK of an open file. */
+export function setNonBlocking(fd: number, on: boolean): void {
+  const flags = libc.fcntl(fd, k.F_GETFL, 0);
+  const wanted = on ? flags | k.O_NONBLOCK : flags & ~k.O_NONBLOCK;
+  if (flags >= 0 && flags !== wanted) libc.fcntl(fd, k.F_SETFL, wanted);
+}
+
+/** Ends a connection, or wakes whoever waits in accept. */
+export const shutdownSocket = (fd: number): number => libc.shutdown(fd, k.SHUT_RDWR);
+
+/** The process at the other end of a unix socket, or 0 where the kernel does not tell. */
+export function peerProcess(fd: number): number {
+  scratch.view.setUint32(512, 12, true);
+  const result = libc.getsockopt(
+    fd,
+    k.SOL_SOCKET,
+    k.SO_PEERCRED,
+    scratch.address + 256,
+    scratch.address + 512,
+  );
+  return result < 0 ? 0 : scratch.view.getInt32(256, true);
+}

@@ -1,0 +1,59 @@
+/** Writes the "newc" cpio archive that the Linux kernel unpacks as its first root file system. */
+
+/** File types of st_mode, as the kernel's initramfs reads them. */
+const fileType = { folder: 0o040000, file: 0o100000, link: 0o120000, device: 0o020000 } as const;
+
+export type CpioEntry =
+  | { readonly path: string; readonly folder: true }
+  | { readonly path: string; readonly content: Uint8Array; readonly permissions: number }
+  | { readonly path: string; readonly linkTo: string }
+  | { readonly path: string; readonly characterDevice: readonly [major: number, minor: number] };
+
+/** The whole archive, with folders before what they hold: the order of `entries` is kept. */
+export function cpioArchive(entries: readonly CpioEntry[]): Buffer {
+  const parts: Buffer[] = [];
+  entries.forEach((entry, index) => appendEntry(parts, entry, index + 1));
+  appendEntry(parts, { path: "TRAILER!!!", content: new Uint8Array(), permissions: 0 }, 0);
+  return Buffer.concat(parts);
+}
+
+function appendEntry(parts: Buffer[], entry: CpioEntry, inode: number): void {
+  const content = contentOf(entry);
+  const [major, minor] = "characterDevice" in entry ? entry.characterDevice : [0, 0];
+  const name = Buffer.from(`${entry.path}\0`);
+  // inode, mode, user, group, links, time, size, device, special device, name size, checksum
+  const fields = [
+    inode,
+    modeOf(entry),
+    0,
+    0,
+    1,
+    0,
+    content.length,
+    0,
+    0,
+    major,
+    minor,
+    name.length,
+    0,
+  ];
+  const header = fields.map((field) => field.toString(16).padStart(8, "0")).join("");
+  parts.push(padded(Buffer.concat([Buffer.from(`070701${header}`), name])), padded(content));
+}
+
+function contentOf(entry: CpioEntry): Buffer {
+  if ("content" in entry) return Buffer.from(entry.content);
+  return Buffer.from("linkTo" in entry ? entry.linkTo : "");
+}
+
+function modeOf(entry: CpioEntry): number {
+  if ("folder" in entry) return fileType.folder | 0o755;
+  if ("linkTo" in entry) return fileType.link | 0o777;
+  if ("characterDevice" in entry) return fileType.device | 0o600;
+  return fileType.file | entry.permissions;
+}
+
+/** Header with name, and content, both end on a multiple of four bytes. */
+function padded(bytes: Buffer): Buffer {
+  return Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)]);
+}

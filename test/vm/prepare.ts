@@ -1,0 +1,209 @@
+/**
+ * From nothing to a guest that boots: an emulator with `vfio-user-pci`, a Debian kernel, our guest
+ * drivers compiled for it, and an initramfs. Everything is kept below .cache/vm, so that only the
+ * first run downloads.
+ */
+import { readFileSync } from "node:fs";
+import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { aptRoot, dependencies, unpackClosure, unpackPackages } from "./apt.ts";
+import { type CachedStep, cached, cacheFolder } from "./cache.ts";
+import { type Command, commandIn } from "./elf-tree.ts";
+import { buildInitramfs } from "./initramfs.ts";
+import { buildPackages, type GuestName, type GuestRecipe, guestRecipes, suites } from "./recipe.ts";
+import { PrepareError, run } from "./run.ts";
+
+const guestFolder = fileURLToPath(new URL("guest", import.meta.url));
+
+/** All that a machine needs to start. */
+export interface PreparedGuest {
+  /** QEMU's program with the arguments that make it find its libraries and firmware. */
+  readonly emulator: Command;
+  readonly emulatorVersion: string;
+  readonly kernel: string;
+  /** What `uname -r` says in the guest. */
+  readonly kernelRelease: string;
+  readonly kernelCommandLine: string;
+  readonly initramfs: string;
+  readonly machine: readonly string[];
+}
+
+/** Prepares a guest, or returns it from the cache. Throws a PrepareError with one clear sentence. */
+export async function prepare(name: GuestName): Promise<PreparedGuest> {
+  const recipe: GuestRecipe = guestRecipes[name];
+  await mkdir(cacheFolder, { recursive: true });
+  const emulator = await emulatorStep(recipe);
+  const kernel = await kernelStep(recipe);
+  const tools = await toolsStep(recipe, kernel);
+  const userland = await userlandStep(recipe);
+  const modules = await modulesStep(recipe, kernel, tools);
+  const initramfs = await initramfsStep(recipe, userland, modules);
+  const kernelRelease = await readText(kernel, "release");
+  return {
+    emulator: emulatorCommand(recipe, emulator.folder),
+    emulatorVersion: await readText(emulator, "version"),
+    kernel: join(kernel.folder, "boot", `vmlinuz-${kernelRelease}`),
+    kernelRelease,
+    kernelCommandLine: recipe.kernel.commandLine.join(" "),
+    initramfs: join(initramfs.folder, "initramfs.cpio"),
+    machine: recipe.machine,
+  };
+}
+
+async function readText(step: CachedStep, name: string): Promise<string> {
+  return (await readFile(join(step.folder, name), "utf8")).trim();
+}
+
+function emulatorCommand(recipe: GuestRecipe, tree: string): Command {
+  const firmware = recipe.emulator.firmware.flatMap((name) => [
+    "-L",
+    join(tree, "usr/share", name),
+  ]);
+  return [...commandIn(tree, recipe.emulator.binary), ...firmware];
+}
+
+function emulatorStep(recipe: GuestRecipe): Promise<CachedStep> {
+  const { packages } = recipe.emulator;
+  return cached({
+    name: "emulator",
+    variant: recipe.architecture,
+    inputs: { packages, suites },
+    progress: `downloading and unpacking QEMU (${packages.join(", ")}, ${suites.backports})`,
+    build: async (folder) => {
+      await unpackClosure(await aptRoot("amd64"), suites.backports, packages, folder);
+      const [command, ...args] = emulatorCommand(recipe, folder);
+      const version = await run(command, [...args, "--version"], { what: "Starting QEMU" });
+      const devices = await run(command, [...args, "-device", "help"], { what: "Starting QEMU" });
+      if (!devices.includes('"vfio-user-pci"')) {
+        throw new PrepareError(`${version.split("\n")[0]} has no vfio-user-pci device.`);
+      }
+      await writeFile(join(folder, "version"), version.split("\n")[0]!);
+    },
+  });
+}
+
+function kernelStep(recipe: GuestRecipe): Promise<CachedStep> {
+  const { flavour } = recipe.kernel;
+  return cached({
+    name: "kernel",
+    variant: recipe.architecture,
+    inputs: { flavour, suites },
+    progress: `downloading and unpacking the kernel (linux-image-${flavour}, ${suites.stable})`,
+    build: async (folder) => {
+      const root = await aptRoot(recipe.architecture);
+      const images = await dependencies(root, `linux-image-${flavour}`);
+      const release = images[0]?.match(/^linux-image-(.+)$/)?.[1];
+      if (release === undefined) {
+        throw new PrepareError(
+          `linux-image-${flavour} does not name a kernel in ${suites.stable}.`,
+        );
+      }
+      const common = release.replace(`-${flavour}`, "-common");
+      const headers = [`linux-headers-${release}`, `linux-headers-${common}`];
+      await unpackPackages(root, [`linux-image-${release}`, ...headers], folder);
+      await writeFile(join(folder, "release"), release);
+    },
+  });
+}
+
+function toolsStep(recipe: GuestRecipe, kernel: CachedStep): Promise<CachedStep> {
+  const packages = [recipe.build.compilerPackage, ...buildPackages];
+  return cached({
+    name: "tools",
+    variant: recipe.architecture,
+    inputs: { packages, kernel: kernel.key },
+    progress: `downloading and unpacking the compiler (${recipe.build.compilerPackage})`,
+    build: async (folder) => {
+      const release = await readText(kernel, "release");
+      const kbuild = `linux-kbuild-${release.replace(`-${recipe.kernel.flavour}`, "")}`;
+      const root = await aptRoot("amd64");
+      await unpackClosure(root, suites.stable, [...packages, kbuild], folder);
+      // The headers may be another architecture's, which the native closure cannot name.
+      await cp(join(kernel.folder, "usr"), join(folder, "usr"), {
+        recursive: true,
+        verbatimSymlinks: true,
+        filter: (source) => !source.startsWith(join(kernel.folder, "usr/lib/modules")),
+      });
+      for (const device of ["dev", "proc", "tmp"])
+        await mkdir(join(folder, device), { recursive: true });
+      await writeFile(join(folder, "dev/null"), "");
+    },
+  });
+}
+
+function userlandStep(recipe: GuestRecipe): Promise<CachedStep> {
+  const { packages } = recipe.userland;
+  return cached({
+    name: "userland",
+    variant: recipe.architecture,
+    inputs: { packages, suites },
+    progress: `downloading and unpacking the guest's programs (${packages.join(", ")})`,
+    build: async (folder) =>
+      unpackClosure(await aptRoot(recipe.architecture), suites.stable, packages, folder),
+  });
+}
+
+function moduleSources(recipe: GuestRecipe): Record<string, string> {
+  const sources = recipe.modules.map((name): [string, string] => [
+    `${name}.c`,
+    readFileSync(join(guestFolder, `${name}.c`), "utf8"),
+  ]);
+  const objects = recipe.modules.map((name) => `obj-m += ${name}.o\n`);
+  return Object.fromEntries([...sources, ["Kbuild", objects.join("")]]);
+}
+
+function modulesStep(
+  recipe: GuestRecipe,
+  kernel: CachedStep,
+  tools: CachedStep,
+): Promise<CachedStep> {
+  const sources = moduleSources(recipe);
+  return cached({
+    name: "modules",
+    variant: recipe.architecture,
+    inputs: { sources, build: recipe.build, tools: tools.key },
+    progress: `compiling the guest drivers (${recipe.modules.join(", ")})`,
+    build: async (folder) => {
+      const release = await readText(kernel, "release");
+      const inside = `/build/${recipe.architecture}-${process.pid}`;
+      const outside = join(tools.folder, inside);
+      await mkdir(outside, { recursive: true });
+      for (const [name, text] of Object.entries(sources))
+        await writeFile(join(outside, name), text);
+      const { kernelArchitecture, crossCompile } = recipe.build;
+      const make = ["make", "-s", "-C", `/usr/src/linux-headers-${release}`, `M=${inside}`];
+      const target = [`ARCH=${kernelArchitecture}`, `CROSS_COMPILE=${crossCompile}`, "modules"];
+      await run("chroot", [tools.folder, "/usr/bin/env", ...make, ...target], {
+        what: "Compiling the guest drivers",
+        environment: { PATH: "/usr/bin:/usr/sbin:/bin:/sbin" },
+      });
+      for (const name of await readdir(outside)) {
+        if (name.endsWith(".ko")) await cp(join(outside, name), join(folder, name));
+      }
+    },
+  });
+}
+
+function initramfsStep(
+  recipe: GuestRecipe,
+  userland: CachedStep,
+  modules: CachedStep,
+): Promise<CachedStep> {
+  const init = join(guestFolder, "init");
+  return cached({
+    name: "initramfs",
+    variant: recipe.architecture,
+    inputs: {
+      init: readFileSync(init, "utf8"),
+      programs: recipe.userland.programs,
+      userland: userland.key,
+      modules: modules.key,
+    },
+    progress: "building the initramfs",
+    build: async (folder) => {
+      const sources = { userland: userland.folder, modules: modules.folder, init };
+      await writeFile(join(folder, "initramfs.cpio"), buildInitramfs(recipe, sources));
+    },
+  });
+}
