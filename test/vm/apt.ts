@@ -29,6 +29,16 @@ export function aptRoot(architecture: string): Promise<AptRoot> {
   return root;
 }
 
+/** Package lists are large and soon out of date: they live as long as one preparation. */
+export async function removeAptRoots(): Promise<void> {
+  for (const root of opened.values()) {
+    // A root that could not be opened has already been reported to whoever asked for it.
+    const folder = await root.then(({ folder }) => folder).catch(() => undefined);
+    if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+  }
+  opened.clear();
+}
+
 /** Downloads packages with all that they depend on and unpacks them into `folder`. */
 export async function unpackClosure(
   root: AptRoot,
@@ -81,7 +91,7 @@ export async function dependencies(root: AptRoot, packageName: string): Promise<
 
 async function openRoot(architecture: string): Promise<AptRoot> {
   await checkMachine();
-  const folder = join(cacheFolder, `apt-${architecture}`);
+  const folder = await mkdtemp(join(cacheFolder, `apt-${architecture}-`));
   await mkdir(join(folder, "etc/apt.conf.d"), { recursive: true });
   await mkdir(join(folder, "etc/preferences.d"), { recursive: true });
   await mkdir(join(folder, "lists/partial"), { recursive: true });

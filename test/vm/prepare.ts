@@ -4,10 +4,10 @@
  * first run downloads.
  */
 import { readFileSync } from "node:fs";
-import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { aptRoot, dependencies, unpackClosure, unpackPackages } from "./apt.ts";
+import { aptRoot, dependencies, removeAptRoots, unpackClosure, unpackPackages } from "./apt.ts";
 import { type CachedStep, cached, cacheFolder } from "./cache.ts";
 import { type Command, commandIn } from "./elf-tree.ts";
 import { buildInitramfs } from "./initramfs.ts";
@@ -31,8 +31,15 @@ export interface PreparedGuest {
 
 /** Prepares a guest, or returns it from the cache. Throws a PrepareError with one clear sentence. */
 export async function prepare(name: GuestName): Promise<PreparedGuest> {
-  const recipe: GuestRecipe = guestRecipes[name];
   await mkdir(cacheFolder, { recursive: true });
+  try {
+    return await prepareSteps(guestRecipes[name]);
+  } finally {
+    await removeAptRoots();
+  }
+}
+
+async function prepareSteps(recipe: GuestRecipe): Promise<PreparedGuest> {
   const emulator = await emulatorStep(recipe);
   const kernel = await kernelStep(recipe);
   const tools = await toolsStep(recipe, kernel);
@@ -99,32 +106,29 @@ function kernelStep(recipe: GuestRecipe): Promise<CachedStep> {
           `linux-image-${flavour} does not name a kernel in ${suites.stable}.`,
         );
       }
-      const common = release.replace(`-${flavour}`, "-common");
-      const headers = [`linux-headers-${release}`, `linux-headers-${common}`];
-      await unpackPackages(root, [`linux-image-${release}`, ...headers], folder);
+      await unpackPackages(root, [`linux-image-${release}`], folder);
       await writeFile(join(folder, "release"), release);
     },
   });
 }
 
-function toolsStep(recipe: GuestRecipe, kernel: CachedStep): Promise<CachedStep> {
+async function toolsStep(recipe: GuestRecipe, kernel: CachedStep): Promise<CachedStep> {
   const packages = [recipe.build.compilerPackage, ...buildPackages];
+  const release = await readText(kernel, "release");
   return cached({
     name: "tools",
     variant: recipe.architecture,
-    inputs: { packages, kernel: kernel.key },
+    inputs: { packages, release },
     progress: `downloading and unpacking the compiler (${recipe.build.compilerPackage})`,
     build: async (folder) => {
-      const release = await readText(kernel, "release");
-      const kbuild = `linux-kbuild-${release.replace(`-${recipe.kernel.flavour}`, "")}`;
-      const root = await aptRoot("amd64");
-      await unpackClosure(root, suites.stable, [...packages, kbuild], folder);
-      // The headers may be another architecture's, which the native closure cannot name.
-      await cp(join(kernel.folder, "usr"), join(folder, "usr"), {
-        recursive: true,
-        verbatimSymlinks: true,
-        filter: (source) => !source.startsWith(join(kernel.folder, "usr/lib/modules")),
-      });
+      const version = release.replace(`-${recipe.kernel.flavour}`, "");
+      const closure = [...packages, `linux-kbuild-${version}`];
+      await unpackClosure(await aptRoot("amd64"), suites.stable, closure, folder);
+      // Headers are the guest's architecture's: a closure of this machine's could not name them.
+      const headers = [`linux-headers-${release}`, `linux-headers-${version}-common`];
+      await unpackPackages(await aptRoot(recipe.architecture), headers, folder);
+      // Installing mawk would have made this link.
+      await symlink("mawk", join(folder, "usr/bin/awk"));
       for (const device of ["dev", "proc", "tmp"])
         await mkdir(join(folder, device), { recursive: true });
       await writeFile(join(folder, "dev/null"), "");
