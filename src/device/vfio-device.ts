@@ -139,12 +139,48 @@ export interface VfioDevice {
   readonly busy: boolean;
   /** One bounded slice of what doorbells started. Called after the reply to the access that started it. */
   work(): void;
-  /** Descriptors to poll; read again whenever `watchesVersion` has changed. */
+  /** Descriptors to poll; a new array whenever they change. */
   readonly watches: readonly Watch[];
-  readonly watchesVersion: number;
 
-  /** Everything of the device that migrates or is parked, one buffer; null for a device that keeps its state elsewhere. */
+  /** Everything of the device that migrates, one buffer; null for a device that keeps its state elsewhere. */
   readonly state: Uint8Array | null;
-  /** After `state` was replaced from outside: takes it up, re-raises what is pending. A negated errno leaves the device reset. */
-  restored(): number;
+
+  /**
+   * Lets go of mappings and interrupt wiring for a successor in another process: nothing is closed,
+   * in-flight DMA is ended so that it runs again. Null when this device cannot be parked.
+   */
+  park(): Wiring | null;
+  /**
+   * Goes on where a parked device has stopped: takes the wiring (its descriptors are the device's
+   * now) and the state. A negated errno when they do not fit; then the device is reset and unwired.
+   */
+  takeUp(wiring: Wiring, state: Uint8Array): number;
+}
+
+/** An interrupt vector that was wired to an eventfd. */
+export interface IrqWire {
+  readonly index: number;
+  readonly vector: number;
+  /** The eventfd to signal; -1 for none. */
+  readonly trigger: number;
+  /** The eventfd that unmasks INTx; -1 for none. */
+  readonly unmask: number;
+  readonly masked: boolean;
+}
+
+/** What a client has connected to a device: it goes along when a device is parked. */
+export interface Wiring {
+  readonly mappings: readonly DmaMapping[];
+  readonly irqs: readonly IrqWire[];
+  /** Descriptors of ioeventfds that the client holds, with the region that they belong to. */
+  readonly ioEventfds: ReadonlyArray<IoEventfd & { readonly region: number }>;
+  /** Page size and pages of a dirty log that is on; null when it is off. */
+  readonly dirtyLog: DirtyLogState | null;
+}
+
+/** A dirty log as plain data: dirty ranges in bytes. */
+export interface DirtyLogState {
+  readonly pageSize: number;
+  readonly ranges: ReadonlyArray<{ readonly iova: number; readonly length: number }>;
+  readonly dirty: ReadonlyArray<{ readonly iova: number; readonly length: number }>;
 }

@@ -22,7 +22,8 @@ const twoTo32 = 2 ** 32;
  * bytes or a negated errno.
  */
 export class Channel {
-  readonly fd: number;
+  /** The socket; another one may be put in its place. */
+  fd: number;
   /** Descriptors that came with the last `receive`, close-on-exec, the receiver's to close. */
   readonly receivedFds: Int32Array<ArrayBuffer>;
   /** How many of `receivedFds` are valid. */
@@ -93,12 +94,18 @@ export class Channel {
   }
 
   /** Sends two pieces as if they were one. */
-  sendTwo(first: number, firstLength: number, second: number, secondLength: number): number {
+  sendTwo(
+    first: number,
+    firstLength: number,
+    second: number,
+    secondLength: number,
+    flags = 0,
+  ): number {
     this.#part(0, first, firstLength);
     this.#part(1, second, secondLength);
     this.#pointer(sendAt + msghdr.iovlen, 2);
     this.#view.setUint32(sendAt + msghdr.controllen, 0, true);
-    return libc.sendmsg(this.fd, this.#sendHeader, k.MSG_NOSIGNAL);
+    return libc.sendmsg(this.fd, this.#sendHeader, flags | k.MSG_NOSIGNAL);
   }
 
   /** Sends bytes with descriptors on the first of them; the sender keeps its own descriptors. */
@@ -126,7 +133,14 @@ export class Channel {
     libc.shutdown(this.fd, k.SHUT_RDWR);
   }
 
+  /** Closes the socket and gives the message block back; the channel is not used again. */
   close(): void {
     libc.close(this.fd);
+    this.free();
+  }
+
+  /** Gives the message block back and leaves the socket open: somebody else has it now. */
+  free(): void {
+    this.#block.free();
   }
 }

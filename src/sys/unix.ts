@@ -112,3 +112,16 @@ export function peerProcess(fd: number): number {
   );
   return result < 0 ? 0 : scratch.view.getInt32(256, true);
 }
+
+function socketOption(fd: number, option: number): number {
+  scratch.view.setUint32(512, 4, true);
+  const value = scratch.address + 256;
+  const result = libc.getsockopt(fd, k.SOL_SOCKET, option, value, scratch.address + 512);
+  return result < 0 ? result : scratch.view.getInt32(256, true);
+}
+
+/** True for a stream socket. */
+export const isSocket = (fd: number): boolean => socketOption(fd, k.SO_TYPE) === k.SOCK_STREAM;
+
+/** True for a socket that takes connections. */
+export const isListening = (fd: number): boolean => socketOption(fd, k.SO_ACCEPTCONN) === 1;

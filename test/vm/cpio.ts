@@ -11,13 +11,12 @@ export type CpioEntry =
 
 /** The whole archive, with folders before what they hold: the order of `entries` is kept. */
 export function cpioArchive(entries: readonly CpioEntry[]): Buffer {
-  const parts: Buffer[] = [];
-  entries.forEach((entry, index) => appendEntry(parts, entry, index + 1));
-  appendEntry(parts, { path: "TRAILER!!!", content: new Uint8Array(), permissions: 0 }, 0);
-  return Buffer.concat(parts);
+  const trailer: CpioEntry = { path: "TRAILER!!!", content: new Uint8Array(), permissions: 0 };
+  const parts = entries.map((entry, index) => encodeEntry(entry, index + 1));
+  return Buffer.concat([...parts, encodeEntry(trailer, 0)]);
 }
 
-function appendEntry(parts: Buffer[], entry: CpioEntry, inode: number): void {
+function encodeEntry(entry: CpioEntry, inode: number): Buffer {
   const content = contentOf(entry);
   const [major, minor] = "characterDevice" in entry ? entry.characterDevice : [0, 0];
   const name = Buffer.from(`${entry.path}\0`);
@@ -38,7 +37,10 @@ function appendEntry(parts: Buffer[], entry: CpioEntry, inode: number): void {
     0,
   ];
   const header = fields.map((field) => field.toString(16).padStart(8, "0")).join("");
-  parts.push(padded(Buffer.concat([Buffer.from(`070701${header}`), name])), padded(content));
+  return Buffer.concat([
+    padded(Buffer.concat([Buffer.from(`070701${header}`), name])),
+    padded(content),
+  ]);
 }
 
 function contentOf(entry: CpioEntry): Buffer {

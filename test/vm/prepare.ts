@@ -3,9 +3,9 @@
  * drivers compiled for it, and an initramfs. Everything is kept below .cache/vm, so that only the
  * first run downloads.
  */
-import { readFileSync } from "node:fs";
-import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { aptRoot, dependencies, removeAptRoots, unpackClosure, unpackPackages } from "./apt.ts";
 import { type CachedStep, cached, cacheFolder } from "./cache.ts";
@@ -31,9 +31,12 @@ export interface PreparedGuest {
 
 /** Prepares a guest, or returns it from the cache. Throws a PrepareError with one clear sentence. */
 export async function prepare(name: GuestName): Promise<PreparedGuest> {
-  await mkdir(cacheFolder, { recursive: true });
   try {
+    await mkdir(cacheFolder, { recursive: true });
     return await prepareSteps(guestRecipes[name]);
+  } catch (error) {
+    if (error instanceof PrepareError) throw error;
+    throw new PrepareError(`The VM test could not be set up: ${(error as Error).message}.`);
   } finally {
     await removeAptRoots();
   }
@@ -148,13 +151,18 @@ function userlandStep(recipe: GuestRecipe): Promise<CachedStep> {
   });
 }
 
+/** The text of every file that the drivers are compiled from, by its path. */
 function moduleSources(recipe: GuestRecipe): Record<string, string> {
-  const sources = recipe.modules.map((name): [string, string] => [
-    `${name}.c`,
-    readFileSync(join(guestFolder, `${name}.c`), "utf8"),
-  ]);
-  const objects = recipe.modules.map((name) => `obj-m += ${name}.o\n`);
-  return Object.fromEntries([...sources, ["Kbuild", objects.join("")]]);
+  const sources: Record<string, string> = {
+    Kbuild: recipe.modules.map((name) => `obj-m += ${name}/\n`).join(""),
+  };
+  for (const module of recipe.modules) {
+    for (const name of readdirSync(join(guestFolder, module))) {
+      const path = join(module, name);
+      sources[path] = readFileSync(join(guestFolder, path), "utf8");
+    }
+  }
+  return sources;
 }
 
 function modulesStep(
@@ -173,8 +181,10 @@ function modulesStep(
       const inside = `/build/${recipe.architecture}-${process.pid}`;
       const outside = join(tools.folder, inside);
       await mkdir(outside, { recursive: true });
-      for (const [name, text] of Object.entries(sources))
-        await writeFile(join(outside, name), text);
+      for (const [path, text] of Object.entries(sources)) {
+        await mkdir(join(outside, dirname(path)), { recursive: true });
+        await writeFile(join(outside, path), text);
+      }
       const { kernelArchitecture, crossCompile } = recipe.build;
       const make = ["make", "-s", "-C", `/usr/src/linux-headers-${release}`, `M=${inside}`];
       const target = [`ARCH=${kernelArchitecture}`, `CROSS_COMPILE=${crossCompile}`, "modules"];
@@ -182,9 +192,10 @@ function modulesStep(
         what: "Compiling the guest drivers",
         environment: { PATH: "/usr/bin:/usr/sbin:/bin:/sbin" },
       });
-      for (const name of await readdir(outside)) {
-        if (name.endsWith(".ko")) await cp(join(outside, name), join(folder, name));
+      for (const name of recipe.modules) {
+        await cp(join(outside, name, `${name}.ko`), join(folder, `${name}.ko`));
       }
+      await rm(outside, { recursive: true });
     },
   });
 }

@@ -47,7 +47,7 @@ export interface GuestRecipe {
     readonly dynamicLinker: string;
     readonly libraryFolder: string;
   };
-  /** Names of our drivers: guest/NAME.c becomes /modules/NAME.ko in the guest. */
+  /** Our drivers: the sources in guest/NAME become /modules/NAME.ko in the guest. */
   readonly modules: readonly string[];
   /** Machine type, processor and processor count, as QEMU's arguments. */
   readonly machine: readonly string[];

@@ -1,124 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0
 /*
- * Guest driver of the hello device, and its self-test.
+ * Self-test of the hello device, run by its driver on request:
  *
- *   insmod hello.ko mode=intx|msi|msix
  *   echo all > /sys/bus/pci/devices/BDF/selftest       (or the name of one test)
  *   cat /sys/bus/pci/devices/BDF/results               one line a test: RESULT name ok|FAIL detail
  *
- * The results go to the kernel's log as well. The mode is read when the driver binds, so that
- * writing the parameter and binding again changes it.
+ * The results go to the kernel's log as well.
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
-#include <linux/interrupt.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
-#include <linux/module.h>
-#include <linux/pci.h>
 #include <linux/slab.h>
+#include "hello.h"
 
-#define HELLO_VENDOR 0xfe22
-#define HELLO_DEVICE 0x0001
-
-#define HELLO_MAGIC 0x00
-#define HELLO_COUNTER 0x04
-#define HELLO_DOORBELL 0x08
-#define HELLO_CAUSE 0x0c
-#define HELLO_ECHO_SOURCE 0x10
-#define HELLO_ECHO_TARGET 0x18
-#define HELLO_ECHO_LENGTH 0x20
-#define HELLO_ECHO_STATUS 0x24
-#define HELLO_ECHO_START 0x28
-#define HELLO_SCRATCH 0x2c
-
-#define HELLO_MAGIC_VALUE 0x6f6c6568
-#define HELLO_CAUSE_DOORBELL BIT(0)
-#define HELLO_CAUSE_ECHO BIT(1)
-#define HELLO_STATUS_DONE 0
-#define HELLO_STATUS_BUSY 1
-#define HELLO_STATUS_FAILED BIT(31)
-#define HELLO_ECHO_MAX 65536
-
-#define HELLO_REGISTER_BAR 0
-#define HELLO_MEMORY_BAR 2
-#define HELLO_MEMORY_SIZE 65536
-
-#define HELLO_VECTORS 2
 #define HELLO_WAIT (10 * HZ)
-#define HELLO_RESULTS_SIZE 2048
 #define HELLO_DETAIL_SIZE 96
 #define HELLO_GUARD 64
 #define HELLO_POISON 0xa5
-
-static char *mode = "msix";
-module_param(mode, charp, 0644);
-MODULE_PARM_DESC(mode, "interrupts: intx, msi or msix");
-
-struct hello;
-
-struct hello_vector {
-	struct hello *hello;
-	unsigned int index;
-	atomic_t count;
-};
-
-struct hello {
-	struct pci_dev *pdev;
-	void __iomem *registers;
-	void __iomem *memory;
-	const char *mode;
-	unsigned int vectors;
-	struct hello_vector vector[HELLO_VECTORS];
-	atomic_t spurious;
-	wait_queue_head_t interrupted;
-	struct mutex testing;
-	char results[HELLO_RESULTS_SIZE];
-	size_t results_length;
-};
-
-static u32 hello_read(struct hello *hello, unsigned int at)
-{
-	return ioread32(hello->registers + at);
-}
-
-static void hello_write(struct hello *hello, unsigned int at, u32 value)
-{
-	iowrite32(value, hello->registers + at);
-}
-
-/* With one vector every cause arrives on it; with two, vector 1 is the echo's. */
-static u32 hello_causes_of(struct hello_vector *vector)
-{
-	if (vector->hello->vectors == 1)
-		return HELLO_CAUSE_DOORBELL | HELLO_CAUSE_ECHO;
-	return vector->index == 0 ? HELLO_CAUSE_DOORBELL : HELLO_CAUSE_ECHO;
-}
-
-static irqreturn_t hello_message_interrupt(int irq, void *data)
-{
-	struct hello_vector *vector = data;
-
-	hello_write(vector->hello, HELLO_CAUSE, hello_causes_of(vector));
-	atomic_inc(&vector->count);
-	wake_up(&vector->hello->interrupted);
-	return IRQ_HANDLED;
-}
-
-static irqreturn_t hello_line_interrupt(int irq, void *data)
-{
-	struct hello_vector *vector = data;
-	struct hello *hello = vector->hello;
-	u32 cause = hello_read(hello, HELLO_CAUSE);
-
-	if (cause == 0) {
-		atomic_inc(&hello->spurious);
-		return IRQ_NONE;
-	}
-	hello_write(hello, HELLO_CAUSE, cause);
-	atomic_inc(&vector->count);
-	wake_up(&hello->interrupted);
-	return IRQ_HANDLED;
-}
 
 static bool hello_wait_count(struct hello *hello, unsigned int index, int wanted)
 {
@@ -438,15 +336,10 @@ static void hello_run(struct hello *hello, const struct hello_test *test)
 					   HELLO_RESULTS_SIZE - hello->results_length, "%s\n", line);
 }
 
-static struct hello *hello_of(struct device *dev)
-{
-	return dev_get_drvdata(dev);
-}
-
 static ssize_t selftest_store(struct device *dev, struct device_attribute *attribute,
 			      const char *text, size_t length)
 {
-	struct hello *hello = hello_of(dev);
+	struct hello *hello = dev_get_drvdata(dev);
 	bool all = sysfs_streq(text, "all"), found = false;
 	unsigned int index;
 
@@ -461,11 +354,11 @@ static ssize_t selftest_store(struct device *dev, struct device_attribute *attri
 	mutex_unlock(&hello->testing);
 	return found ? length : -EINVAL;
 }
-static DEVICE_ATTR_WO(selftest);
+DEVICE_ATTR_WO(selftest);
 
 static ssize_t results_show(struct device *dev, struct device_attribute *attribute, char *text)
 {
-	struct hello *hello = hello_of(dev);
+	struct hello *hello = dev_get_drvdata(dev);
 	ssize_t length;
 
 	mutex_lock(&hello->testing);
@@ -473,159 +366,4 @@ static ssize_t results_show(struct device *dev, struct device_attribute *attribu
 	mutex_unlock(&hello->testing);
 	return length;
 }
-static DEVICE_ATTR_RO(results);
-
-static ssize_t interrupts_show(struct device *dev, struct device_attribute *attribute, char *text)
-{
-	struct hello *hello = hello_of(dev);
-
-	return sysfs_emit(text, "mode=%s vectors=%u vector0=%d vector1=%d spurious=%d\n", hello->mode,
-			  hello->vectors, atomic_read(&hello->vector[0].count),
-			  atomic_read(&hello->vector[1].count), atomic_read(&hello->spurious));
-}
-static DEVICE_ATTR_RO(interrupts);
-
-static ssize_t counter_show(struct device *dev, struct device_attribute *attribute, char *text)
-{
-	return sysfs_emit(text, "%u\n", hello_read(hello_of(dev), HELLO_COUNTER));
-}
-static DEVICE_ATTR_RO(counter);
-
-static ssize_t scratch_show(struct device *dev, struct device_attribute *attribute, char *text)
-{
-	return sysfs_emit(text, "0x%08x\n", hello_read(hello_of(dev), HELLO_SCRATCH));
-}
-
-static ssize_t scratch_store(struct device *dev, struct device_attribute *attribute,
-			     const char *text, size_t length)
-{
-	u32 value;
-	int result = kstrtou32(text, 0, &value);
-
-	if (result)
-		return result;
-	hello_write(hello_of(dev), HELLO_SCRATCH, value);
-	return length;
-}
-static DEVICE_ATTR_RW(scratch);
-
-static struct attribute *hello_attrs[] = {
-	&dev_attr_selftest.attr,
-	&dev_attr_results.attr,
-	&dev_attr_interrupts.attr,
-	&dev_attr_counter.attr,
-	&dev_attr_scratch.attr,
-	NULL,
-};
-ATTRIBUTE_GROUPS(hello);
-
-static const struct hello_mode {
-	const char *name;
-	unsigned int flags;
-} hello_modes[] = {
-	{ "intx", PCI_IRQ_INTX },
-	{ "msi", PCI_IRQ_MSI },
-	{ "msix", PCI_IRQ_MSIX },
-};
-
-static int hello_request_interrupts(struct hello *hello)
-{
-	const struct hello_mode *found = NULL;
-	unsigned int index;
-	int count;
-
-	for (index = 0; index < ARRAY_SIZE(hello_modes); index++)
-		if (sysfs_streq(mode, hello_modes[index].name))
-			found = &hello_modes[index];
-	if (!found)
-		return -EINVAL;
-	count = pci_alloc_irq_vectors(hello->pdev, 1, HELLO_VECTORS, found->flags);
-	if (count < 0)
-		return count;
-	hello->mode = found->name;
-	hello->vectors = count;
-	for (index = 0; index < count; index++) {
-		struct hello_vector *vector = &hello->vector[index];
-		bool line = found->flags == PCI_IRQ_INTX;
-		int result = request_irq(pci_irq_vector(hello->pdev, index),
-					 line ? hello_line_interrupt : hello_message_interrupt,
-					 line ? IRQF_SHARED : 0, "hello", vector);
-
-		if (result == 0)
-			continue;
-		while (index-- > 0)
-			free_irq(pci_irq_vector(hello->pdev, index), &hello->vector[index]);
-		pci_free_irq_vectors(hello->pdev);
-		return result;
-	}
-	return 0;
-}
-
-static void hello_free_interrupts(struct hello *hello)
-{
-	unsigned int index;
-
-	for (index = 0; index < hello->vectors; index++)
-		free_irq(pci_irq_vector(hello->pdev, index), &hello->vector[index]);
-	pci_free_irq_vectors(hello->pdev);
-}
-
-static int hello_probe(struct pci_dev *pdev, const struct pci_device_id *id)
-{
-	struct hello *hello = devm_kzalloc(&pdev->dev, sizeof(*hello), GFP_KERNEL);
-	unsigned int index;
-	int result;
-
-	if (!hello)
-		return -ENOMEM;
-	hello->pdev = pdev;
-	mutex_init(&hello->testing);
-	init_waitqueue_head(&hello->interrupted);
-	for (index = 0; index < HELLO_VECTORS; index++) {
-		hello->vector[index].hello = hello;
-		hello->vector[index].index = index;
-	}
-	pci_set_drvdata(pdev, hello);
-
-	result = pcim_enable_device(pdev);
-	if (result == 0)
-		result = pcim_iomap_regions(pdev, BIT(HELLO_REGISTER_BAR) | BIT(HELLO_MEMORY_BAR), "hello");
-	if (result == 0)
-		result = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
-	if (result)
-		return result;
-	hello->registers = pcim_iomap_table(pdev)[HELLO_REGISTER_BAR];
-	hello->memory = pcim_iomap_table(pdev)[HELLO_MEMORY_BAR];
-	pci_set_master(pdev);
-	/* A cause left by an earlier user would hold the line up with nobody to lower it. */
-	hello_write(hello, HELLO_CAUSE, HELLO_CAUSE_DOORBELL | HELLO_CAUSE_ECHO);
-	result = hello_request_interrupts(hello);
-	if (result)
-		return result;
-	pci_notice(pdev, "hello bound mode=%s vectors=%u\n", hello->mode, hello->vectors);
-	return 0;
-}
-
-static void hello_remove(struct pci_dev *pdev)
-{
-	hello_free_interrupts(pci_get_drvdata(pdev));
-	pci_clear_master(pdev);
-}
-
-static const struct pci_device_id hello_ids[] = {
-	{ PCI_DEVICE(HELLO_VENDOR, HELLO_DEVICE) },
-	{ }
-};
-MODULE_DEVICE_TABLE(pci, hello_ids);
-
-static struct pci_driver hello_driver = {
-	.name = "hello",
-	.id_table = hello_ids,
-	.probe = hello_probe,
-	.remove = hello_remove,
-	.dev_groups = hello_groups,
-};
-module_pci_driver(hello_driver);
-
-MODULE_DESCRIPTION("Guest driver and self-test of the hello device");
-MODULE_LICENSE("Dual MIT/GPL");
+DEVICE_ATTR_RO(results);

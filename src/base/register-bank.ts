@@ -1,0 +1,262 @@
+import { assert } from "./assert.ts";
+import {
+  offsetOf,
+  type Register,
+  type RegisterRules,
+  type Registers,
+  type RegisterTable,
+  sizeOf,
+} from "./registers.ts";
+import { readU53, writeU53 } from "./struct.ts";
+
+/**
+ * Told of a write. Of a `hook` register it gets the value that would be stored: the written bytes
+ * within `writable`, around them what is stored. Of any other, what is stored after its rule was
+ * applied. `index` counts in a row of registers. A wide write is several calls, a narrow one a call.
+ */
+export type WriteHook = (value: number, index: number) => void;
+
+export interface Hook {
+  readonly write?: WriteHook;
+  /** Gives the value that is read, in place of the stored one. */
+  readonly read?: (index: number) => number;
+}
+
+type Hookable<T extends Registers, K extends keyof T> = T[K]["size"] extends 8 ? never : K;
+
+/** A hook for every `hook` register; for others, of at most 4 bytes, when the device has one. */
+export type Hooks<T extends Registers> = {
+  readonly [K in keyof T as T[K]["access"] extends "hook" ? K : never]:
+    | WriteHook
+    | (Hook & { readonly write: WriteHook });
+} & {
+  readonly [K in keyof T as T[K]["access"] extends "hook" ? never : Hookable<T, K>]?:
+    | WriteHook
+    | Hook;
+};
+
+/** One register with behaviour, as the word that holds it sees it. */
+interface Cell {
+  /** The register's bits in the word. */
+  readonly lanes: number;
+  /** Bits in the word that the value for the hook takes from a write; 0: the hook gets what is stored. */
+  readonly taken: number;
+  readonly shift: number;
+  readonly index: number;
+  readonly write: WriteHook | undefined;
+  readonly read: ((index: number) => number) | undefined;
+  /** The next one in the same word. */
+  readonly next: Cell | undefined;
+}
+
+/** A register's value for people. */
+export interface RegisterValue {
+  readonly name: string;
+  /** Byte offset. */
+  readonly at: number;
+  /** `0x` and all digits. */
+  readonly value: string;
+  /** The value as named bits, or an empty text. */
+  readonly bits: string;
+  readonly doc: string;
+}
+
+const all = -1;
+
+/** The bits of a word that an access to `count` bytes from byte `lane` touches. */
+const enabled = (lane: number, count: number): number =>
+  count === 4 ? all : ((1 << (8 * count)) - 1) << (8 * lane);
+
+const load = (bytes: Uint8Array, at: number): number =>
+  (bytes[at] as number) |
+  ((bytes[at + 1] as number) << 8) |
+  ((bytes[at + 2] as number) << 16) |
+  ((bytes[at + 3] as number) << 24);
+
+function store(bytes: Uint8Array, at: number, word: number): void {
+  bytes[at] = word;
+  bytes[at + 1] = word >>> 8;
+  bytes[at + 2] = word >>> 16;
+  bytes[at + 3] = word >>> 24;
+}
+
+const nameOf = (name: string, register: Register, index: number): string =>
+  register.count === undefined ? name : `${name}[${index}]`;
+
+/**
+ * The live registers of a {@link RegisterTable} over a slice of a buffer, which holds all of their
+ * state. An access of any width and place is split into words with byte enables, as a bus does:
+ * registers see the bytes that are theirs, and a register that spans two words is written in two
+ * steps, the low one first. The caller has checked the range.
+ */
+export class RegisterBank<T extends Registers> {
+  readonly table: RegisterTable<T>;
+  readonly #view: DataView;
+  readonly #at: number;
+  readonly #rules: RegisterRules;
+  readonly #cells: (Cell | undefined)[];
+
+  constructor(table: RegisterTable<T>, view: DataView, at: number, hooks: Hooks<T>) {
+    assert(at % 4 === 0 && at + table.size <= view.byteLength, `${table.name}: no room at ${at}`);
+    this.table = table;
+    this.#view = view;
+    this.#at = at;
+    this.#rules = table.rules;
+    this.#cells = new Array(table.size >>> 2).fill(undefined);
+    for (const [name, hook] of Object.entries<WriteHook | Hook | undefined>(hooks)) {
+      const register = table.registers[name];
+      assert(register !== undefined, `${table.name}: no register ${name} to hook`);
+      if (hook !== undefined)
+        this.#hook(register, typeof hook === "function" ? { write: hook } : hook);
+    }
+    this.reset();
+  }
+
+  #hook(register: Register, { write, read }: Hook): void {
+    const mask = 2 ** (8 * sizeOf(register)) - 1;
+    for (let index = 0; index < (register.count ?? 1); index++) {
+      const at = offsetOf(register, index);
+      const shift = 8 * (at & 3);
+      const writable = register.access === "hook" ? (register.writable ?? mask) : 0;
+      this.#cells[at >>> 2] = {
+        lanes: mask << shift,
+        taken: writable << shift,
+        shift,
+        index,
+        write,
+        read,
+        next: this.#cells[at >>> 2],
+      };
+    }
+  }
+
+  /** Reads `count` bytes at `offset` into `bytes` from `at`. */
+  read(offset: number, bytes: Uint8Array, at: number, count: number): void {
+    if (count === 4 && (offset & 3) === 0) {
+      store(bytes, at, this.#readWord(offset >>> 2, all));
+      return;
+    }
+    for (let done = 0; done < count; ) {
+      const lane = (offset + done) & 3;
+      const lanes = Math.min(4 - lane, count - done);
+      const word = this.#readWord((offset + done) >>> 2, enabled(lane, lanes));
+      for (let i = 0; i < lanes; i++) bytes[at + done + i] = word >>> (8 * (lane + i));
+      done += lanes;
+    }
+  }
+
+  /** Writes, likewise. */
+  write(offset: number, bytes: Uint8Array, at: number, count: number): void {
+    if (count === 4 && (offset & 3) === 0) {
+      this.#writeWord(offset >>> 2, load(bytes, at), all);
+      return;
+    }
+    for (let done = 0; done < count; ) {
+      const lane = (offset + done) & 3;
+      const lanes = Math.min(4 - lane, count - done);
+      let word = 0;
+      for (let i = 0; i < lanes; i++) word |= (bytes[at + done + i] as number) << (8 * (lane + i));
+      this.#writeWord((offset + done) >>> 2, word, enabled(lane, lanes));
+      done += lanes;
+    }
+  }
+
+  #readWord(word: number, enable: number): number {
+    let value = this.#view.getInt32(this.#at + 4 * word, true);
+    value &= this.#rules.readable[word] as number;
+    for (let cell = this.#cells[word]; cell !== undefined; cell = cell.next) {
+      if (cell.read === undefined || (cell.lanes & enable) === 0) continue;
+      value = (value & ~cell.lanes) | ((cell.read(cell.index) << cell.shift) & cell.lanes);
+    }
+    return value;
+  }
+
+  #writeWord(word: number, value: number, enable: number): void {
+    const at = this.#at + 4 * word;
+    const writable = (this.#rules.writable[word] as number) & enable;
+    const cleared = (this.#rules.clearable[word] as number) & enable & value;
+    const old = this.#view.getInt32(at, true);
+    this.#view.setInt32(at, ((old & ~writable) | (value & writable)) & ~cleared, true);
+    for (let cell = this.#cells[word]; cell !== undefined; cell = cell.next) {
+      if (cell.write === undefined || (cell.lanes & enable) === 0) continue;
+      const taken = cell.taken & enable;
+      const seen = (this.#view.getInt32(at, true) & ~taken) | (value & taken);
+      cell.write((seen & cell.lanes) >>> cell.shift, cell.index);
+    }
+  }
+
+  #place(name: keyof T & string, index: number): number {
+    return this.#at + offsetOf(this.table.registers[name] as Register, index);
+  }
+
+  /** The stored value. Of 8 bytes, above 2^53, it is rounded but stays above (`u53`). */
+  get(name: keyof T & string, index = 0): number {
+    const at = this.#place(name, index);
+    switch (sizeOf(this.table.registers[name] as Register)) {
+      case 1:
+        return this.#view.getUint8(at);
+      case 2:
+        return this.#view.getUint16(at, true);
+      case 4:
+        return this.#view.getUint32(at, true);
+      default:
+        return readU53(this.#view, at);
+    }
+  }
+
+  /** Stores a value, whatever the access class, and calls no hook. Excess high bits are cut off. */
+  set(name: keyof T & string, value: number, index = 0): void {
+    const at = this.#place(name, index);
+    switch (sizeOf(this.table.registers[name] as Register)) {
+      case 1:
+        this.#view.setUint8(at, value);
+        break;
+      case 2:
+        this.#view.setUint16(at, value, true);
+        break;
+      case 4:
+        this.#view.setUint32(at, value, true);
+        break;
+      default:
+        writeU53(this.#view, at, value);
+    }
+  }
+
+  /** All registers to their reset values; no hook is called. */
+  reset(): void {
+    const words = this.#rules.reset;
+    for (let word = 0; word < words.length; word++) {
+      this.#view.setInt32(this.#at + 4 * word, words[word] as number, true);
+    }
+  }
+
+  /** Every register as it is stored, in the table's order. */
+  describe(): RegisterValue[] {
+    return Object.entries<Register>(this.table.registers).flatMap(([name, register]) =>
+      Array.from({ length: register.count ?? 1 }, (_, index) =>
+        this.#describe(name, register, index),
+      ),
+    );
+  }
+
+  #describe(name: string, register: Register, index: number): RegisterValue {
+    const at = offsetOf(register, index);
+    const size = sizeOf(register);
+    let digits = "";
+    for (let byte = 0; byte < size; byte++) {
+      digits =
+        this.#view
+          .getUint8(this.#at + at + byte)
+          .toString(16)
+          .padStart(2, "0") + digits;
+    }
+    const named = (this.table.bits as Record<string, { describe(word: number): string }>)[name];
+    return {
+      name: nameOf(name, register, index),
+      at,
+      value: `0x${digits}`,
+      bits: named?.describe(this.get(name, index)) ?? "",
+      doc: register.doc,
+    };
+  }
+}

@@ -1,0 +1,212 @@
+import { errno } from "../base/errno.ts";
+import { shortestPath } from "../base/state-machine.ts";
+import {
+  FeatureMigState,
+  MigrationFlags,
+  MigState,
+  migForbidden,
+  migInterior,
+  migMoves,
+} from "../spec/vfio.ts";
+import type { MigrationSink } from "./vfio-device.ts";
+
+/** What of a device migrates: an image of always the same size. */
+export interface MigrationImage {
+  /** Bytes. */
+  readonly size: number;
+  /** Hands a part to a sink without a copy; it stays as it is until the device's next call. */
+  lend(offset: number, length: number, sink: MigrationSink): void;
+  copy(offset: number, length: number, bytes: Uint8Array, at: number): void;
+  /** Keeps a part that arrived, apart from the device; a negated errno when it is not ours. */
+  load(offset: number, bytes: Uint8Array, at: number, length: number): number;
+  /** Puts what was loaded into the device's place. */
+  commit(): void;
+  /** Forgets what was loaded. */
+  discard(): void;
+}
+
+/** What a device does for its migration states. */
+export interface MigrationDevice {
+  readonly image: MigrationImage;
+  /** No DMA, no interrupt, no change from here on; what was in flight runs again after `start`. */
+  stop(): void;
+  start(): void;
+  /** The image was replaced: takes it up. A negated errno when it makes no sense, then the device is reset. */
+  restored(): number;
+}
+
+/**
+ * The states of VFIO's migration, version 2, over a device whose state is one image. The stream is
+ * the image: once in PRE_COPY, where it may change behind the reader, and once in STOP_COPY; on the
+ * other side the last one that is complete counts.
+ */
+export class MigrationModel {
+  readonly #device: MigrationDevice;
+  #state: MigState = MigState.running;
+  /** Where in the image the stream is, read or written. */
+  #at = 0;
+  /** Images to be read from `#at` on, the first one partly. */
+  #images = 0;
+  /** Bytes that arrived since RESUMING was entered. */
+  #arrived = 0;
+
+  constructor(device: MigrationDevice) {
+    this.#device = device;
+  }
+
+  get state(): MigState {
+    return this.#state;
+  }
+
+  /** True while the device may do DMA, interrupt and change. */
+  get running(): boolean {
+    return this.#state === MigState.running || this.#state === MigState.preCopy;
+  }
+
+  /** Flags for FEATURE_MIGRATION: the states that the model has beyond the obligatory ones. */
+  readonly flags = MigrationFlags.mask.stopCopy | MigrationFlags.mask.preCopy;
+
+  /** Bytes that STOP_COPY would stream, or has still to stream. */
+  get stopCopyBytes(): number {
+    const { size } = this.#device.image;
+    return this.#state === MigState.stopCopy ? this.#images * size - this.#at : size;
+  }
+
+  /**
+   * Moves to a state by the shortest path. EINVAL for a state that the model does not have or cannot
+   * reach; when a step fails the state is the last one reached, and the answer says why.
+   */
+  move(to: number): number {
+    const from = this.#state;
+    const forbidden = migForbidden.some(([source, target]) => source === from && target === to);
+    const path = forbidden ? null : shortestPath(migMoves, from, to as MigState, migInterior);
+    if (path === null || !migMoves.has(to as MigState)) return -errno.EINVAL;
+    for (const next of path) {
+      const result = this.#step(next);
+      if (result < 0) return result;
+      this.#state = next;
+    }
+    return 0;
+  }
+
+  #step(to: MigState): number {
+    switch (to) {
+      case MigState.running:
+        if (!this.running) this.#device.start();
+        return 0;
+      case MigState.preCopy:
+        this.#begin(1);
+        return 0;
+      case MigState.stopCopy:
+        this.#enterStopCopy();
+        return 0;
+      case MigState.resuming:
+        this.#begin(0);
+        this.#arrived = 0;
+        return 0;
+      default:
+        return this.#stop();
+    }
+  }
+
+  #begin(images: number): void {
+    this.#at = 0;
+    this.#images = images;
+  }
+
+  /** An image that PRE_COPY has begun is sent to its end first: the other side counts on it. */
+  #enterStopCopy(): void {
+    const begun = this.#state === MigState.preCopy && this.#at > 0;
+    if (this.running) this.#device.stop();
+    if (begun) this.#images = 2;
+    else this.#begin(1);
+  }
+
+  #stop(): number {
+    if (this.running) this.#device.stop();
+    return this.#state === MigState.resuming ? this.#takeUp() : 0;
+  }
+
+  /**
+   * The end of RESUMING. A stream that is not a number of whole images is refused and forgotten; the
+   * state stays RESUMING, and the stream can be sent again. Nothing sent leaves the device as it was.
+   */
+  #takeUp(): number {
+    const { image } = this.#device;
+    if (this.#arrived === 0) return 0;
+    const whole = this.#at === 0;
+    this.#at = 0;
+    this.#arrived = 0;
+    if (!whole) {
+      image.discard();
+      return -errno.EINVAL;
+    }
+    image.commit();
+    const result = this.#device.restored();
+    if (result < 0) this.#state = MigState.error;
+    return result;
+  }
+
+  /** MIG_DATA_READ: the bytes given, fewer than `length` at the end; EINVAL outside of the copying states. */
+  read(sink: MigrationSink, length: number): number {
+    if (this.#state !== MigState.preCopy && this.#state !== MigState.stopCopy) {
+      return -errno.EINVAL;
+    }
+    const { image } = this.#device;
+    if (this.#images === 0 || length === 0) return 0;
+    const rest = image.size - this.#at;
+    if (length > rest && this.#images > 1) return this.#readOver(sink, rest, length);
+    const count = Math.min(length, rest);
+    image.lend(this.#at, count, sink);
+    this.#advance(count);
+    return count;
+  }
+
+  /** Reads over the seam of two images, of which a single loan cannot be made. */
+  #readOver(sink: MigrationSink, rest: number, length: number): number {
+    const { image } = this.#device;
+    image.copy(this.#at, rest, sink.bytes, sink.at);
+    this.#advance(rest);
+    const more = Math.min(length - rest, image.size);
+    image.copy(0, more, sink.bytes, sink.at + rest);
+    this.#advance(more);
+    return rest + more;
+  }
+
+  #advance(count: number): void {
+    this.#at += count;
+    if (this.#at < this.#device.image.size) return;
+    this.#at = 0;
+    this.#images -= 1;
+  }
+
+  /** MIG_DATA_WRITE: 0, EINVAL outside of RESUMING or for what is not an image of this device. */
+  write(bytes: Uint8Array, at: number, length: number): number {
+    if (this.#state !== MigState.resuming) return -errno.EINVAL;
+    const { image } = this.#device;
+    for (let done = 0; done < length; ) {
+      const count = Math.min(length - done, image.size - this.#at);
+      const result = image.load(this.#at, bytes, at + done, count);
+      if (result < 0) return this.#refuse(result);
+      this.#at = (this.#at + count) % image.size;
+      done += count;
+    }
+    this.#arrived += length;
+    return 0;
+  }
+
+  /** Forgets the stream; what still comes of it is refused too, having no header. */
+  #refuse(result: number): number {
+    this.#device.image.discard();
+    this.#at = 0;
+    return result;
+  }
+
+  /** A device reset: RUNNING, whatever was. */
+  reset(): void {
+    if (this.#state === MigState.resuming) this.#device.image.discard();
+    if (!this.running) this.#device.start();
+    this.#state = MigState.running;
+    this.#begin(0);
+  }
+}

@@ -1,0 +1,17 @@
+/**
+ * Words that the main thread shares with a device's worker. Requests travel as messages; the words
+ * say that there are some, because a worker that is blocked in a system call looks at nothing else.
+ */
+export const ControlWord = {
+  /** Requests posted, counted by the main thread. */
+  posted: 0,
+  /** Requests taken, counted by the worker. */
+  taken: 1,
+  /** The worker's thread id, to be woken by. */
+  thread: 2,
+} as const;
+
+/** Fresh control words, all 0. */
+export function controlWords(): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(new SharedArrayBuffer(Object.keys(ControlWord).length * 4));
+}

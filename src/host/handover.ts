@@ -1,0 +1,187 @@
+/**
+ * A served process given to another one: devices at rest, with sockets and every descriptor that
+ * hangs on them, over a unix socket between two processes of the same operator.
+ */
+import { errno, errnoName } from "../base/errno.ts";
+import { FerryError } from "../base/errors.ts";
+import type { DmaMapping, IoEventfd, IrqWire, Wiring } from "../device/vfio-device.ts";
+import type { LaneState } from "../server/lane.ts";
+import type { ConnectionState } from "../server/session.ts";
+import { Arena } from "../sys/arena.ts";
+import { Channel } from "../sys/channel.ts";
+import { closeFd } from "../sys/descriptors.ts";
+import type { DeviceSpec, ParkedDevice } from "./mail.ts";
+
+/** One device on its way to another process. */
+export interface Cargo {
+  readonly spec: DeviceSpec;
+  readonly socketPath: string | null;
+  /** The listening socket; -1 when there is none. */
+  readonly listenFd: number;
+  readonly parked: ParkedDevice;
+}
+
+/** The longest handover: many devices with their buffers. */
+export const handoverBytesMax = 256 * 1_048_576;
+/** Descriptors that one handover carries at most. */
+export const handoverFdsMax = 100_000;
+/** Descriptors with one byte on the wire; the kernel allows 253. */
+const fdsPerByte = 250;
+const headBytes = 16;
+const magic = 0x59_52_52_46;
+
+type FdMap = (fd: number) => number;
+
+const mapLane = (lane: LaneState, map: FdMap): LaneState => ({
+  ...lane,
+  fd: map(lane.fd),
+  pendingFds: lane.pendingFds.map(({ distance, fds }) => ({ distance, fds: fds.map(map) })),
+  unsent: {
+    ...lane.unsent,
+    parcels: lane.unsent.parcels.map((parcel) => ({
+      ...parcel,
+      fds: parcel.fds.map(map),
+      owned: true,
+    })),
+  },
+});
+
+const mapConnection = (connection: ConnectionState, map: FdMap): ConnectionState => ({
+  ...connection,
+  main: mapLane(connection.main, map),
+  twin: connection.twin === null ? null : mapLane(connection.twin, map),
+});
+
+const mapWiring = (wiring: Wiring, map: FdMap): Wiring => ({
+  ...wiring,
+  mappings: wiring.mappings.map((each): DmaMapping => ({ ...each, fd: map(each.fd) })),
+  irqs: wiring.irqs.map(
+    (each): IrqWire => ({ ...each, trigger: map(each.trigger), unmask: map(each.unmask) }),
+  ),
+  ioEventfds: wiring.ioEventfds.map((each): IoEventfd & { region: number } => ({
+    ...each,
+    fd: map(each.fd),
+  })),
+});
+
+/** The cargo with every descriptor replaced by what `map` says; -1 stays -1. */
+export function mapDescriptors(cargo: Cargo, map: FdMap): Cargo {
+  const present: FdMap = (fd) => (fd < 0 ? -1 : map(fd));
+  const { connection, wiring, state } = cargo.parked;
+  return {
+    ...cargo,
+    listenFd: present(cargo.listenFd),
+    parked: {
+      connection: connection === null ? null : mapConnection(connection, present),
+      wiring: wiring === null ? null : mapWiring(wiring, present),
+      state,
+    },
+  };
+}
+
+const isBlob = (value: unknown): value is { $bytes: string } =>
+  typeof value === "object" && value !== null && "$bytes" in value;
+const isBig = (value: unknown): value is { $big: string } =>
+  typeof value === "object" && value !== null && "$big" in value;
+
+/** JSON with bytes in base64 and 64-bit values as text. */
+export function formatCargo(cargo: readonly Cargo[]): Uint8Array {
+  const text = JSON.stringify(cargo, (_, value: unknown) => {
+    if (value instanceof Uint8Array) {
+      const { buffer, byteOffset, byteLength } = value;
+      return { $bytes: Buffer.from(buffer, byteOffset, byteLength).toString("base64") };
+    }
+    return typeof value === "bigint" ? { $big: value.toString() } : value;
+  });
+  return new TextEncoder().encode(text);
+}
+
+/** The reverse; throws on what is no JSON. */
+export function parseCargo(bytes: Uint8Array): Cargo[] {
+  return JSON.parse(new TextDecoder().decode(bytes), (_, value: unknown) => {
+    if (isBlob(value)) return new Uint8Array(Buffer.from(value.$bytes, "base64"));
+    return isBig(value) ? BigInt(value.$big) : value;
+  }) as Cargo[];
+}
+
+const broken = (what: string, result: number): FerryError =>
+  new FerryError(
+    "handover-failed",
+    `the handover broke while ${what}: ${result === 0 ? "the other side has gone" : errnoName(result)}.`,
+  );
+
+/** Sends everything, blocking; the descriptors stay open here until this process ends. */
+export function sendCargo(socket: number, cargo: readonly Cargo[]): void {
+  const fds: number[] = [];
+  const collected = cargo.map((each) => mapDescriptors(each, (fd) => fds.push(fd) - 1));
+  const text = formatCargo(collected);
+  const arena = new Arena(headBytes + text.length + 1);
+  const channel = new Channel(socket);
+  try {
+    arena.view.setUint32(0, magic, true);
+    arena.view.setUint32(4, fds.length, true);
+    arena.view.setUint32(8, text.length, true);
+    arena.bytes.set(text, headBytes);
+    sendAll(channel, arena.address, headBytes);
+    for (let i = 0; i < fds.length; i += fdsPerByte) {
+      const sent = channel.sendWithFds(arena.address, 1, fds.slice(i, i + fdsPerByte));
+      if (sent !== 1) throw broken("descriptors were sent", sent);
+    }
+    sendAll(channel, arena.address + headBytes, text.length);
+  } finally {
+    channel.free();
+    arena.free();
+  }
+}
+
+function sendAll(channel: Channel, address: number, length: number): void {
+  for (let done = 0; done < length; ) {
+    const sent = channel.send(address + done, length - done);
+    if (sent === -errno.EINTR) continue;
+    if (sent <= 0) throw broken("state was sent", sent);
+    done += sent;
+  }
+}
+
+/** Receives what `sendCargo` sent, blocking. The descriptors are this process's now. */
+export function receiveCargo(socket: number): Cargo[] {
+  const channel = new Channel(socket);
+  const head = new Arena(headBytes);
+  const fds: number[] = [];
+  let body: Arena | null = null;
+  try {
+    receiveAll(channel, head.address, headBytes);
+    const [found, count, length] = [0, 4, 8].map((at) => head.view.getUint32(at, true));
+    if (found !== magic || (count ?? 0) > handoverFdsMax || (length ?? 0) > handoverBytesMax) {
+      throw new FerryError("handover-failed", "the other process sent no handover.");
+    }
+    while (fds.length < (count ?? 0)) fds.push(...receiveFds(channel, head.address));
+    body = new Arena((length ?? 0) + 1);
+    receiveAll(channel, body.address, length ?? 0);
+    const cargo = parseCargo(body.bytes.subarray(0, length));
+    return cargo.map((each) => mapDescriptors(each, (place) => fds[place] ?? -1));
+  } catch (thrown) {
+    for (const fd of fds) closeFd(fd);
+    throw thrown;
+  } finally {
+    channel.free();
+    head.free();
+    body?.free();
+  }
+}
+
+function receiveFds(channel: Channel, address: number): number[] {
+  const received = channel.receive(address, 1);
+  if (received === -errno.EINTR) return [];
+  if (received !== 1 || channel.receivedFdCount === 0) throw broken("descriptors came", received);
+  return Array.from(channel.receivedFds.subarray(0, channel.receivedFdCount));
+}
+
+function receiveAll(channel: Channel, address: number, length: number): void {
+  for (let done = 0; done < length; ) {
+    const received = channel.receive(address + done, length - done);
+    if (received === -errno.EINTR) continue;
+    if (received <= 0) throw broken("state came", received);
+    done += received;
+  }
+}

@@ -1,0 +1,109 @@
+import { chmodSync, rmSync } from "node:fs";
+import { performance } from "node:perf_hooks";
+import { installWake } from "../sys/signal.ts";
+import { listenUnix } from "../sys/unix.ts";
+import { Acceptor } from "./acceptor.ts";
+import { DeviceWorker } from "./device-worker.ts";
+import { Fatal } from "./fatal.ts";
+import type { DeviceSpec } from "./mail.ts";
+import { ServedDevice } from "./served-device.ts";
+
+/** Connections that the kernel queues before they are accepted. */
+const backlog = 16;
+
+/** Where a device is to be found: a path to listen on, or sockets that somebody has made. */
+export interface Place {
+  /** Listen here; a stale socket file is replaced, the file goes when the host stops. */
+  readonly socketPath?: string;
+  /** A listening socket that was inherited. */
+  readonly listenFd?: number;
+  /** A connected socket that was inherited: its client gets the device. */
+  readonly connectedFd?: number;
+}
+
+/** What a host tells while it runs. */
+export interface HostEvents {
+  claimed(device: string): void;
+  released(device: string): void;
+  fatal(message: string, error: unknown): void;
+}
+
+/** A device that is served, with where its clients come from. */
+export interface Berth {
+  readonly device: ServedDevice;
+  readonly listenFd: number;
+  readonly socketPath: string | null;
+}
+
+/**
+ * A process that serves devices: one worker a device, one acceptor for all. By default one device;
+ * with many, a fatal error in one ends all of them.
+ */
+export class Host {
+  readonly #events: HostEvents;
+  readonly #fatal: Fatal;
+  readonly #acceptor = new Acceptor(() => performance.now());
+  readonly #berths: Berth[] = [];
+  #accepting: Promise<void> | null = null;
+
+  constructor(events: HostEvents) {
+    this.#events = events;
+    const sockets = () => this.#berths.map(({ device }) => device.socket).filter((fd) => fd >= 0);
+    this.#fatal = new Fatal((message, error) => events.fatal(message, error), sockets);
+    installWake();
+  }
+
+  get berths(): readonly Berth[] {
+    return this.#berths;
+  }
+
+  /** From here on an uncaught error ends the process (invariant 10). */
+  installFatal(): void {
+    this.#fatal.install();
+  }
+
+  /** Makes a device and serves it. */
+  async add(spec: DeviceSpec, place: Place): Promise<ServedDevice> {
+    const device = await this.make(spec);
+    const { socketPath, listenFd, connectedFd } = place;
+    if (socketPath !== undefined) {
+      const fd = listenUnix(socketPath, backlog);
+      chmodSync(socketPath, 0o600);
+      this.moor({ device, listenFd: fd, socketPath });
+    } else this.moor({ device, listenFd: listenFd ?? -1, socketPath: null });
+    if (connectedFd !== undefined) this.#acceptor.greet(connectedFd, device);
+    return device;
+  }
+
+  /** Makes a device that nobody can reach yet. */
+  async make(spec: DeviceSpec): Promise<ServedDevice> {
+    const worker = await DeviceWorker.start(spec, this.#fatal.end);
+    const events = {
+      claimed: () => this.#events.claimed(spec.name),
+      released: () => this.#events.released(spec.name),
+    };
+    return new ServedDevice(worker, events, () => this.#acceptor.nudge());
+  }
+
+  /** Accepts clients for a device from a listening socket. */
+  moor(berth: Berth): void {
+    this.#berths.push(berth);
+    if (berth.listenFd >= 0) this.#acceptor.listen(berth.listenFd, berth.device);
+    this.#accepting ??= this.#acceptor.run().catch(this.#fatal.end);
+  }
+
+  /** Accepts nobody any more, sends every client away, and ends the workers. */
+  async stop(): Promise<void> {
+    await this.stopAccepting();
+    await Promise.all(this.#berths.map(({ device }) => device.stop()));
+    for (const { socketPath } of this.#berths) {
+      if (socketPath !== null) rmSync(socketPath, { force: true });
+    }
+  }
+
+  /** Accepts nobody any more; those who have a device keep it. */
+  async stopAccepting(): Promise<void> {
+    this.#acceptor.stop();
+    await this.#accepting;
+  }
+}

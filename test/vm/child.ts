@@ -1,0 +1,62 @@
+/** A child process that cannot outlive the test run, and what it wrote. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { within } from "./deadline.ts";
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** What is kept of a child's output for error messages. */
+const outputLimit = 64 << 10;
+
+export class Child {
+  readonly exited: Promise<Exit>;
+  readonly #process: ChildProcess;
+  #output = "";
+  #exit: Exit | undefined;
+
+  constructor(command: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+    // setpriv runs the command in its own place, and the kernel ends the command when we die.
+    this.#process = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
+      env: { ...process.env, ...environment },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const stream of [this.#process.stdout, this.#process.stderr]) {
+      stream?.setEncoding("utf8").on("data", (text: string) => {
+        this.#output = (this.#output + text).slice(-outputLimit);
+      });
+    }
+    this.exited = new Promise((resolve) => {
+      this.#process.on("error", (error) => {
+        this.#output += `${error.message}\n`;
+        resolve((this.#exit = { code: -1, signal: null }));
+      });
+      this.#process.on("close", (code, signal) => resolve((this.#exit = { code, signal })));
+    });
+  }
+
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
+  /** stdout and stderr so far. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get exit(): Exit | undefined {
+    return this.#exit;
+  }
+
+  /** Sends a signal and waits for the end; a child that does not end is killed. */
+  async end(signal: NodeJS.Signals, timeoutMs: number): Promise<Exit> {
+    if (this.#exit === undefined) this.#process.kill(signal);
+    try {
+      return await within(this.exited, timeoutMs, () => "end of a child process");
+    } catch {
+      this.#process.kill("SIGKILL");
+      return await this.exited;
+    }
+  }
+}
