@@ -50,7 +50,7 @@ export async function measure(
   const pinned = cpu === undefined ? [client, ...own] : ["taskset", "-c", `${cpu}`, client, ...own];
   const [program = client, ...rest] = pinned;
   const limits = { timeout: runLimitMs, maxBuffer: outputLimitBytes };
-  // A failed operation is exit status 1, which execFile rejects with; the rows are there all the same.
+  // A failed operation is exit status 1, which execFile rejects; the rows are there all the same.
   const { stdout, stderr } = await run(program, rest, limits).catch(
     (error: { stdout?: string; stderr?: string }) => ({
       stdout: error.stdout ?? "",

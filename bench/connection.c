@@ -200,7 +200,8 @@ uint16_t send_command(uint16_t command, uint32_t flags, const void *head, size_t
                       const void *body, size_t body_bytes, const int *fds, int fd_count)
 {
     struct header header = {
-        connection.next_id++, command, (uint32_t)(sizeof header + head_bytes + body_bytes), flags, 0,
+        connection.next_id++, command, (uint32_t)(sizeof header + head_bytes + body_bytes), flags,
+        0,
     };
     struct iovec vectors[3] = {
         { &header, sizeof header }, { (void *)head, head_bytes }, { (void *)body, body_bytes },

@@ -59,7 +59,7 @@ extern bool abandon_armed;
 
 uint64_t now_ns(void);
 
-/* Connects and negotiates; retries for two seconds while nobody listens. Ends the program on refusal. */
+/* Connects and negotiates; retries for two seconds while nobody listens. A refusal ends it all. */
 void connection_open(void);
 void connection_close(void);
 

@@ -4,6 +4,9 @@ import type { Row } from "./client.ts";
 export const columns = ["one", "two"] as const;
 export type Column = (typeof columns)[number];
 
+/** Who else is asked to do it: any peer, any but the yardstick (it has no DMA engine), nobody. */
+export type Peers = "any" | "devices" | "none";
+
 /** One run of vubench, short enough that the two sides can take turns. */
 export interface Operation {
   /** The name of the operation in vubench. */
@@ -14,8 +17,7 @@ export interface Operation {
   readonly count: number;
   readonly wakeupDivisor: number;
   readonly args: readonly string[];
-  /** False for what only our own server is asked to do. */
-  readonly onPeer: boolean;
+  readonly peers: Peers;
 }
 
 /**
@@ -41,8 +43,8 @@ export interface Figure {
   readonly promised: Promised;
 }
 
-const once = { wakeupDivisor: 4, args: [], onPeer: true } as const;
-const streamed = { wakeupDivisor: 1, args: [], onPeer: true } as const;
+const once = { wakeupDivisor: 4, args: [], peers: "any" } as const;
+const streamed = { wakeupDivisor: 1, args: [], peers: "any" } as const;
 
 /** A migration pass is a whole state; the operation's count is the number of passes. */
 const chunk = (bytes: number) => ({ count: 4, wakeupDivisor: 1, args: ["--chunk", `${bytes}`] });
@@ -52,13 +54,13 @@ export const operations = {
   write4: { name: "write4", row: "write4", count: 20_000, ...once },
   readpipe: { name: "readpipe", row: "readpipe", count: 60_000, ...streamed },
   posted4: { name: "posted4", row: "posted4", count: 120_000, ...streamed },
-  migread1m: { name: "migread", row: "migread", ...chunk(1 << 20), onPeer: true },
-  migwrite32k: { name: "migwrite", row: "migwrite", ...chunk(32 << 10), onPeer: true },
+  migread1m: { name: "migread", row: "migread", ...chunk(1 << 20), peers: "any" },
+  migwrite32k: { name: "migwrite", row: "migwrite", ...chunk(32 << 10), peers: "any" },
   // The C library reads a body with one recv: a body of 1 MiB dead-locks it.
-  migwrite1m: { name: "migwrite", row: "migwrite", ...chunk(1 << 20), onPeer: false },
+  migwrite1m: { name: "migwrite", row: "migwrite", ...chunk(1 << 20), peers: "none" },
   irq: { name: "irq", row: "irq", count: 20_000, ...once },
   dmamap: { name: "dmamap", row: "dmamap_fd", count: 5_000, ...once },
-  dmafd: { name: "dmafd", row: "dmafd_4k_rd", count: 200_000, ...streamed },
+  dmafd: { name: "dmafd", row: "dmafd_4k_rd", count: 200_000, ...streamed, peers: "devices" },
 } as const satisfies Record<string, Operation>;
 
 export type OperationKey = keyof typeof operations;

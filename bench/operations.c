@@ -245,6 +245,18 @@ static void run_reconnect(const char *name)
     measure_end(&m, "close, connect, VERSION (20 ms more whenever refused)");
 }
 
+/* hold: stays connected until standard input ends. */
+static void run_hold(const char *name)
+{
+    struct measure m;
+    char ignored[64];
+    measure_begin(&m, name, 0);
+    while (read(STDIN_FILENO, ignored, sizeof ignored) > 0)
+        continue;
+    m.operations = 1;
+    measure_end(&m, "connected until standard input ended");
+}
+
 static const struct { const char *name; void (*run)(const char *name); } operations[] = {
     { "getinfo", run_info },
     { "regioninfo", run_region_info },
@@ -267,6 +279,7 @@ static const struct { const char *name; void (*run)(const char *name); } operati
     { "migprecopy", run_mig_precopy },
     { "migwrite", run_mig_write },
     { "state", run_state },
+    { "hold", run_hold },
 };
 
 /* readN and writeN, N with an optional k or m. Returns 0 if `text` is not such a size. */

@@ -12,6 +12,7 @@ import {
   type Operation,
   type OperationKey,
   operations,
+  type Peers,
 } from "./figures.ts";
 import { main, OperatorError } from "./operator-error.ts";
 import { estimateLibrary, reference } from "./reference.ts";
@@ -84,6 +85,8 @@ interface Bench {
   readonly client: string;
   readonly ours: Server;
   readonly peer: Server;
+  /** The peer is the yardstick, its figures are carried over to the C library's. */
+  readonly estimated: boolean;
   readonly clientCpu: Readonly<Record<Column, number | undefined>>;
 }
 
@@ -98,6 +101,7 @@ async function startBench(plan: Plan): Promise<Bench> {
     client,
     ours: await startServer(plan.server, join(folder, "ours.sock"), pinned),
     peer: await startServer(peerCommand, join(folder, "peer.sock"), pinned),
+    estimated: plan.peer === undefined,
     clientCpu: { one: serverCpu, two: otherCpu },
   };
 }
@@ -134,6 +138,10 @@ interface RowPair {
   readonly peer: Row | undefined;
 }
 
+function asksPeer(bench: Bench, peers: Peers): boolean {
+  return peers === "any" || (peers === "devices" && !bench.estimated);
+}
+
 /** Both sides, one right after the other; who goes first changes with every pair. */
 async function runPair(
   bench: Bench,
@@ -144,7 +152,9 @@ async function runPair(
 ): Promise<RowPair> {
   const ours = () => runOperation(bench, bench.ours, operation, column, divisor);
   const peer = async () =>
-    operation.onPeer ? runOperation(bench, bench.peer, operation, column, divisor) : undefined;
+    asksPeer(bench, operation.peers)
+      ? runOperation(bench, bench.peer, operation, column, divisor)
+      : undefined;
   if (oursFirst) {
     const first = await ours();
     return { ours: first, peer: await peer() };
@@ -182,12 +192,12 @@ function toPairs(figure: Figure, column: Column, pairs: RowPair[], estimated: bo
   }));
 }
 
-function toLines(plan: Plan, measured: Measured): Line[] {
+function toLines(plan: Plan, bench: Bench, measured: Measured): Line[] {
   const summary = (figure: Figure, column: Column) => {
     const pairs = measured[column].get(figure.operation);
     return pairs === undefined
       ? undefined
-      : summarize(figure, toPairs(figure, column, pairs, plan.peer === undefined));
+      : summarize(figure, toPairs(figure, column, pairs, bench.estimated));
   };
   return figures
     .filter(({ operation }) => plan.keys.includes(operation))
@@ -197,7 +207,7 @@ function toLines(plan: Plan, measured: Measured): Line[] {
     });
 }
 
-/** How this machine compares with the one of the record: without it an absolute figure says little. */
+/** How this machine compares with the one of the record; an absolute figure needs it. */
 function calibration(measured: Measured): Record<string, { here: number; recorded: number }> {
   const result: Record<string, { here: number; recorded: number }> = {};
   for (const figure of figures) {
@@ -220,8 +230,7 @@ function loadAverage(): string {
 }
 
 function print(plan: Plan, bench: Bench, measured: Measured, lines: readonly Line[]): void {
-  const estimated = plan.peer === undefined;
-  const yardstick = estimated ? calibration(measured) : undefined;
+  const yardstick = bench.estimated ? calibration(measured) : undefined;
   if (plan.json) {
     const plain = lines.map(({ figure: { key, title, unit, promised }, summary, verdict }) => ({
       key,
@@ -236,7 +245,7 @@ function print(plan: Plan, bench: Bench, measured: Measured, lines: readonly Lin
     return;
   }
   process.stdout.write(`${Object.values(machine()).join(", ")}\n`);
-  process.stdout.write(renderTable(lines, estimated ? "C library" : "peer"));
+  process.stdout.write(renderTable(lines, bench.estimated ? "C library" : "peer"));
   if (bench.clientCpu.two === undefined) {
     process.stdout.write("One CPU is allowed here: the two-CPU column is empty.\n");
   }
@@ -255,7 +264,7 @@ await main(async () => {
   try {
     const bench = await startBench(plan);
     const measured = await measureAll(plan, bench);
-    const lines = toLines(plan, measured);
+    const lines = toLines(plan, bench, measured);
     print(plan, bench, measured, lines);
     return lines.some(({ verdict }) => verdict === "MISSED" || verdict === "no figure") ? 1 : 0;
   } finally {

@@ -59,13 +59,14 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
  * Starts a server and waits until its socket exists.
  *
  * @param command a shell command; `{socket}` in it becomes the socket's path
- * @param socketPath where the server is to listen; `readyPath` when that is a pattern
+ * @param socketPath where the server is to listen
+ * @param options.isReady when not the socket's existence tells that it does
  * @throws OperatorError when it ends or does not listen in time; its last words are in the message
  */
 export async function startServer(
   command: string,
   socketPath: string,
-  options: { cpu?: number; readyPath?: string } = {},
+  options: { cpu?: number; isReady?: () => boolean } = {},
 ): Promise<Server> {
   const line = `exec ${command.replaceAll("{socket}", socketPath)}`;
   const shell = ["sh", "-c", line];
@@ -86,10 +87,10 @@ export async function startServer(
 
   running.set(child, () => stop(child, ended));
 
-  const readyPath = options.readyPath ?? socketPath;
-  for (let waitedMs = 0; !existsSync(readyPath); waitedMs += pollMs) {
+  const isReady = options.isReady ?? (() => existsSync(socketPath));
+  for (let waitedMs = 0; !isReady(); waitedMs += pollMs) {
     if (child.exitCode !== null || child.signalCode !== null || waitedMs > startLimitMs) {
-      throw new OperatorError(`No server listens at ${readyPath}: ${line}\n${words}`);
+      throw new OperatorError(`No server listens at ${socketPath}: ${line}\n${words}`);
     }
     await sleep(pollMs);
   }

@@ -22,7 +22,7 @@ static const char usage[] =
     "  --ops A,B,..     what to measure: version reconnect getinfo regioninfo reset readN writeN\n"
     "                   (N is 4, 64, 4k, 1m ..) readpipe writepipe posted4 multi irq dmamap\n"
     "                   dmamap0 dmamany dmafd dmafdw dmamsg dmamsgw dirty migread migprecopy\n"
-    "                   migwrite state\n"
+    "                   migwrite state hold\n"
     "  --count N        repetitions of each; for migration the passes through the stream\n"
     "  --region N       region to access (0)\n"
     "  --offset X       where in it (0x1000)\n"
@@ -134,6 +134,7 @@ int main(int argc, char **argv)
             run(name);
     }
     reporting_end();
+    free(connected.samples);
     free(list);
     struct rusage usage_of_client;
     getrusage(RUSAGE_SELF, &usage_of_client);

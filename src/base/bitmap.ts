@@ -53,7 +53,7 @@ export function allBits(bytes: Uint8Array, at: number, first: number, count: num
 /** Bytes of a bitmap of `count` bits in whole u64 words, as VFIO sizes its bitmaps. */
 export const bitmapBytes = (count: number): number => Math.ceil(count / 64) * 8;
 
-/** True for 1, 2, 4 … 2^52: what a page size may be. */
+/** True for 1, 2, 4, 8 …: what a page size may be. */
 export function isPowerOfTwo(value: number): boolean {
-  return value >= 1 && value === 2 ** Math.round(Math.log2(value));
+  return value >= 1 && Number.isFinite(value) && value === 2 ** Math.round(Math.log2(value));
 }

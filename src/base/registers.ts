@@ -73,14 +73,18 @@ export const offsetOf = (register: Register, index = 0): number =>
   register.at + index * (register.stride ?? sizeOf(register));
 
 const twoTo32 = 2 ** 32;
-const ones = (size: number): number => 2 ** (8 * size) - 1;
 
-/** Lays the low `size` bytes of `value` over the words; what was there before stays around them. */
+/** Lays `size` bytes of `value` over the words; what was there before stays around them. */
 function lay(words: Int32Array, at: number, size: number, value: number): void {
   const word = at >>> 2;
-  const low = value % twoTo32;
-  words[word] = (words[word] as number) | (low << (8 * (at & 3)));
+  words[word] = (words[word] as number) | ((value % twoTo32) << (8 * (at & 3)));
   if (size === 8) words[word + 1] = Math.floor(value / twoTo32);
+}
+
+/** The same with all bits set: of 8 bytes they are no exact number. */
+function layOnes(words: Int32Array, at: number, size: number): void {
+  if (size < 8) lay(words, at, size, 2 ** (8 * size) - 1);
+  else words.fill(-1, at >>> 2, (at >>> 2) + 2);
 }
 
 function check(table: string, size: number, name: string, register: Register): void {
@@ -93,7 +97,7 @@ function check(table: string, size: number, name: string, register: Register): v
   assert(last + bytes <= size, `${what}: ends behind the table's ${size} bytes`);
   assert(register.access !== "hook" || bytes < 8, `${what}: a hook takes at most 4 bytes`);
   for (const value of [register.writable ?? 0, register.reset ?? 0]) {
-    assert(value >= 0 && value <= ones(bytes), `${what}: ${value} does not fit ${bytes} bytes`);
+    assert(value >= 0 && value < 2 ** (8 * bytes), `${what}: ${value} does not fit ${bytes} bytes`);
   }
 }
 
@@ -105,21 +109,27 @@ function take(taken: Uint8Array, at: number, size: number, what: string): void {
   }
 }
 
+/** Which rule a write to a register of this class follows; null where a write stores nothing. */
+function targetOf(rules: RegisterRules, access: Access): Int32Array | null {
+  if (access === "w1c") return rules.clearable;
+  return access === "rw" || access === "wo" ? rules.writable : null;
+}
+
 function compile(table: string, size: number, all: Registers): RegisterRules {
   const words = () => new Int32Array(size / 4);
   const rules = { writable: words(), clearable: words(), readable: words(), reset: words() };
   const taken = new Uint8Array(size);
   for (const [name, register] of Object.entries(all)) {
     check(table, size, name, register);
-    const { access, count = 1, reset = 0 } = register;
+    const { access, count = 1, writable, reset = 0 } = register;
     const bytes = sizeOf(register);
-    const writable = register.writable ?? ones(bytes);
     for (let index = 0; index < count; index++) {
       const at = offsetOf(register, index);
       take(taken, at, bytes, `${table}.${name}`);
-      if (access === "rw" || access === "wo") lay(rules.writable, at, bytes, writable);
-      if (access === "w1c") lay(rules.clearable, at, bytes, writable);
-      if (access !== "wo") lay(rules.readable, at, bytes, ones(bytes));
+      const reached = targetOf(rules, access);
+      if (reached !== null && writable === undefined) layOnes(reached, at, bytes);
+      else if (reached !== null) lay(reached, at, bytes, writable ?? 0);
+      if (access !== "wo") layOnes(rules.readable, at, bytes);
       lay(rules.reset, at, bytes, reset);
     }
   }

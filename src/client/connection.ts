@@ -57,6 +57,8 @@ export class Connection {
   dma: DmaPort = noMemory;
   /** Replies that nobody had asked for, or not any more; they are dropped. */
   strayReplies = 0;
+  /** Commands of the server that were answered, DMA messages most of all. */
+  commandsServed = 0;
 
   /** Where a request's payload is built, from `requestAt` on. */
   readonly requestBytes: Uint8Array<ArrayBuffer>;
@@ -266,14 +268,9 @@ export class Connection {
    */
   #parse(link: Link, wanted: number): boolean {
     while (this.failure === null && link.roomy) {
-      const frame = link.framer.next();
-      if (frame === Frame.partial) return false;
-      if (frame !== Frame.message) {
-        this.#sockets.break(`the server sent a message of ${messageSize(link)} bytes`);
-        return false;
-      }
-      if (!isReply(link, link.framer.at)) {
-        serveCommand(link, this.dma, this.ours.maxDataXferSize);
+      if (!this.#nextMessage(link)) return false;
+      if (!link.isReply(link.framer.at)) {
+        this.#serve(link);
       } else if (this.#takeReply(link, wanted)) {
         this.#serveFollowing(link);
         return true;
@@ -282,13 +279,28 @@ export class Connection {
     return false;
   }
 
+  /** Moves to the next whole message; one of an impossible size ends the connection. */
+  #nextMessage(link: Link): boolean {
+    const frame = link.framer.next();
+    if (frame === Frame.message) return true;
+    if (frame !== Frame.partial) {
+      this.#sockets.break(`the server sent a message of ${link.declaredSize} bytes`);
+    }
+    return false;
+  }
+
+  #serve(link: Link): void {
+    this.commandsServed += 1;
+    serveCommand(link, this.dma, this.ours.maxDataXferSize);
+  }
+
   /** Serves the commands behind a reply, because the next look may be long after it. */
   #serveFollowing(link: Link): void {
     const { framer } = link;
     const { at, size } = framer;
-    while (framer.unparsed >= Header.size && !isReply(link, framer.start) && link.roomy) {
-      if (framer.next() !== Frame.message) break;
-      serveCommand(link, this.dma, this.ours.maxDataXferSize);
+    while (framer.unparsed >= Header.size && !link.isReply(framer.start) && link.roomy) {
+      if (!this.#nextMessage(link)) break;
+      this.#serve(link);
     }
     framer.at = at;
     framer.size = size;
@@ -388,13 +400,4 @@ export class Connection {
     for (const fd of this.#outstanding.takeAllFds()) closeFd(fd);
     this.#sockets.close();
   }
-}
-
-function isReply(link: Link, at: number): boolean {
-  const flags = link.incoming.view.getUint32(at + Header.offset.flags, true);
-  return (flags & HeaderFlags.mask.type) === MessageType.reply;
-}
-
-function messageSize(link: Link): number {
-  return link.incoming.view.getUint32(link.framer.at + Header.offset.messageSize, true);
 }

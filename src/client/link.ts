@@ -1,8 +1,9 @@
 import { assert } from "../base/assert.ts";
 import { errno } from "../base/errno.ts";
+import { Header, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
 import { Arena } from "../sys/arena.ts";
 import { Channel } from "../sys/channel.ts";
-import { MSG_DONTWAIT } from "../sys/constants.ts";
+import { MSG_DONTWAIT, SCM_MAX_FD } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { Framer } from "../wire/framer.ts";
 
@@ -37,6 +38,17 @@ export class Link {
     this.outgoing = new Arena(capacity);
     this.#messageBytesMax = messageBytesMax;
     this.framer = new Framer(this.incoming.view, 0, capacity, messageBytesMax);
+  }
+
+  /** True when the message at a place of `incoming` is a reply. */
+  isReply(at: number): boolean {
+    const flags = this.incoming.view.getUint32(at + Header.offset.flags, true);
+    return (flags & HeaderFlags.mask.type) === MessageType.reply;
+  }
+
+  /** The size that the message at the framer's place says it has. */
+  get declaredSize(): number {
+    return this.incoming.view.getUint32(this.framer.at + Header.offset.messageSize, true);
   }
 
   /** True while there is something left to send. */
@@ -95,6 +107,7 @@ export class Link {
   /** Queues likewise, with descriptors that go out with the message's header; the queue is empty. */
   queueWithFds(length: number, fds: readonly number[]): void {
     assert(this.#head === this.#tail, "descriptors are sent from an empty queue only");
+    assert(fds.length <= SCM_MAX_FD, `${fds.length} descriptors exceed one message`);
     this.#fds = fds;
     this.#tail += length;
   }

@@ -24,6 +24,7 @@ import {
   RegionWriteMulti,
   RegionWriteMultiEntry,
 } from "../spec/vfio-user.ts";
+import { SCM_MAX_FD } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import type { Connection } from "./connection.ts";
 import { MemoryPort } from "./memory-port.ts";
@@ -194,7 +195,7 @@ export class RemoteDevice implements VfioDevice {
   #setIrqs(request: IrqRequest): number {
     const { fds, count, start } = request;
     if (fds.length === 0) return this.#setSomeIrqs(request, start, count, noFds);
-    const step = this.connection.server.maxMsgFds;
+    const step = Math.min(this.connection.server.maxMsgFds, SCM_MAX_FD);
     if (step === 0) return -errno.EOPNOTSUPP;
     for (let done = 0; done < fds.length; done += step) {
       const piece = fds.slice(done, done + step);

@@ -16,6 +16,8 @@ export class Sockets {
   /** Why the connection broke; null while it stands. */
   failure: string | null = null;
   readonly #poll = new PollSet(2);
+  /** The deadline after which one more look was taken. */
+  #passed = 0;
 
   constructor(main: Link) {
     this.main = main;
@@ -56,7 +58,8 @@ export class Sockets {
   /**
    * Waits until bytes came in: 1 then (or for another look), ETIMEDOUT after the deadline, or
    * ENOTCONN. `deadline` is in milliseconds of `performance.now`, 0 for none; with one socket and no
-   * deadline this is a single system call.
+   * deadline this is a single system call. After the deadline there is one more look at what is there
+   * already, and no second one, however much a server sends.
    */
   receive(deadline: number): number {
     if (deadline === 0 && this.twin === null) return this.receiveFrom(this.main, 0);
@@ -74,6 +77,8 @@ export class Sockets {
     this.#poll.add(main.channel.fd, wanted(main, events));
     if (twin !== null) this.#poll.add(twin.channel.fd, wanted(twin, events));
     const left = deadline === 0 ? forEver : Math.max(0, Math.ceil(deadline - performance.now()));
+    if (left === 0 && this.#passed === deadline) return -errno.ETIMEDOUT;
+    if (left === 0) this.#passed = deadline;
     const ready = this.#poll.wait(left);
     if (ready === 0) return -errno.ETIMEDOUT;
     if (ready === -errno.EINTR) return 1;

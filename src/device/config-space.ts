@@ -25,7 +25,7 @@ export interface BarShape {
 }
 
 /** Who a function is and what it has. */
-export interface ConfigDescription {
+export interface FunctionDescription {
   readonly vendor: number;
   readonly device: number;
   readonly revision: number;
@@ -66,7 +66,7 @@ function checkSize(what: string, size: number, least: number): void {
   assert(Number.isInteger(Math.log2(size)) && size >= least, `${what}: ${size} bytes`);
 }
 
-function barRegisters(shapes: ConfigDescription["bars"]): Record<string, Partial<Register>> {
+function barRegisters(shapes: FunctionDescription["bars"]): Record<string, Partial<Register>> {
   const values: Record<string, Partial<Register>> = {};
   for (let bar = 0; bar < bars; bar++) values[`BAR${bar}`] ??= { access: "ro" };
   for (const [number, shape] of Object.entries(shapes)) {
@@ -98,7 +98,7 @@ function romRegister(size: number): Partial<Register> {
   return { writable: ((low & ~barFlagMask.rom) | RomBits.mask.enable) >>> 0 };
 }
 
-function headerRegisters(description: ConfigDescription, firstCapability: number): Registers {
+function headerRegisters(description: FunctionDescription, firstCapability: number): Registers {
   const { vendor, device, classCode } = description;
   const values: Record<string, Partial<Register>> = {
     VENDOR_ID: { reset: vendor },
@@ -157,7 +157,7 @@ export class ConfigSpace {
   readonly #hasMsix: boolean;
 
   /** The caller has left `configBytes(description.capabilities)` bytes from `at` of `view`. */
-  constructor(description: ConfigDescription, view: DataView, at: number, events: ConfigEvents) {
+  constructor(description: FunctionDescription, view: DataView, at: number, events: ConfigEvents) {
     const { capabilities, first, registers: chained } = chain(description.capabilities);
     this.size = configBytes(description.capabilities);
     this.capabilities = capabilities;
@@ -200,7 +200,7 @@ export class ConfigSpace {
   read(offset: number, bytes: Uint8Array, at: number, count: number): number {
     if (offset + count > this.size) return -errno.EINVAL;
     this.#bank.read(offset, bytes, at, count);
-    return count;
+    return 0;
   }
 
   /**
@@ -212,7 +212,7 @@ export class ConfigSpace {
     if (this.#allSealed(offset, count)) return -errno.EPERM;
     if (this.#tooManyMessages(offset, bytes, at, count)) return -errno.EINVAL;
     this.#bank.write(offset, bytes, at, count);
-    return count;
+    return 0;
   }
 
   #allSealed(offset: number, count: number): boolean {

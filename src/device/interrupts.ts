@@ -1,6 +1,8 @@
 import { errno } from "../base/errno.ts";
+import { InterruptPin } from "../spec/pci.ts";
+import { Msi64, Msix } from "../spec/pci-capabilities.ts";
 import { IrqFlags, PciIrq } from "../spec/vfio.ts";
-import type { ConfigSpace } from "./config-space.ts";
+import type { FunctionDescription, ConfigSpace } from "./config-space.ts";
 import { IntxLine } from "./intx-line.ts";
 import { closeAll } from "./irq-request.ts";
 import { IrqVectors, pendingBytes } from "./irq-vectors.ts";
@@ -19,6 +21,24 @@ const { eventfd, maskable, automasked } = IrqFlags.mask;
 const noticeVectors = 1;
 const levelBytes = 4;
 
+/** What a function has by its interrupt pin and its capabilities. */
+export function interruptCounts(
+  description: Pick<FunctionDescription, "interruptPin" | "capabilities">,
+): InterruptCounts {
+  const control = (name: string): number | undefined =>
+    description.capabilities.find((each) => each.name === name)?.registers["MESSAGE_CONTROL"]
+      ?.reset;
+  const msi = control("msi");
+  const msix = control("msix");
+  const capable = Msi64.bits.MESSAGE_CONTROL.unpack(msi ?? 0).multipleMessageCapable;
+  const last = Msix.bits.MESSAGE_CONTROL.unpack(msix ?? 0).lastVector;
+  return {
+    intx: description.interruptPin === InterruptPin.none ? 0 : 1,
+    msi: msi === undefined ? 0 : 2 ** capable,
+    msix: msix === undefined ? 0 : last + 1,
+  };
+}
+
 /** Bytes of state that the interrupts take: the INTx level, then the pending bits index by index. */
 export const interruptBytes = ({ msi, msix }: InterruptCounts): number =>
   levelBytes + pendingBytes(msi) + pendingBytes(msix) + 2 * pendingBytes(noticeVectors);
@@ -36,6 +56,7 @@ export class Interrupts {
   readonly #msi: IrqVectors;
   readonly #msix: IrqVectors;
   readonly #all: readonly (IntxLine | IrqVectors)[];
+  #stopped = false;
 
   /** `interruptBytes(counts)` bytes of `view` from `at` are the state. */
   constructor(counts: InterruptCounts, config: ConfigSpace, view: DataView, at: number) {
@@ -48,18 +69,19 @@ export class Interrupts {
       { count: noticeVectors, ...messages },
       { count: noticeVectors, ...messages },
     ];
-    const never = () => false;
+    const stopped = () => this.#stopped;
     const msiAt = at + levelBytes;
     const msixAt = msiAt + pendingBytes(counts.msi);
     const errAt = msixAt + pendingBytes(counts.msix);
     const reqAt = errAt + pendingBytes(noticeVectors);
-    this.#intx = new IntxLine(view, at, () => config.interruptDisabled || this.#messages !== null);
-    this.#msi = new IrqVectors(PciIrq.msi, counts.msi, view, msiAt, (vector) =>
-      config.msiMasked(vector),
-    );
-    this.#msix = new IrqVectors(PciIrq.msix, counts.msix, view, msixAt, () => config.msixMasked);
-    const err = new IrqVectors(PciIrq.err, noticeVectors, view, errAt, never);
-    const req = new IrqVectors(PciIrq.req, noticeVectors, view, reqAt, never);
+    const holdsLine = () => this.#stopped || config.interruptDisabled || this.#messages !== null;
+    const holdsMsi = (vector: number) => this.#stopped || config.msiMasked(vector);
+    const holdsMsix = () => this.#stopped || config.msixMasked;
+    this.#intx = new IntxLine(view, at, holdsLine);
+    this.#msi = new IrqVectors(PciIrq.msi, counts.msi, view, msiAt, holdsMsi);
+    this.#msix = new IrqVectors(PciIrq.msix, counts.msix, view, msixAt, holdsMsix);
+    const err = new IrqVectors(PciIrq.err, noticeVectors, view, errAt, stopped);
+    const req = new IrqVectors(PciIrq.req, noticeVectors, view, reqAt, stopped);
     this.#all = [this.#intx, this.#msi, this.#msix, err, req];
   }
 
@@ -89,6 +111,12 @@ export class Interrupts {
     return this.#intx.asserted;
   }
 
+  /** While the device is stopped for migration nothing is sent; what is raised stays pending. */
+  set stopped(stopped: boolean) {
+    this.#stopped = stopped;
+    if (!stopped) this.update();
+  }
+
   /** The function's own masks or enables changed: what was held back by them is sent. */
   update(): void {
     for (const each of this.#all) each.deliver();
@@ -115,6 +143,12 @@ export class Interrupts {
 
   get watches(): readonly Watch[] {
     return this.#intx.watches;
+  }
+
+  /** The state was replaced from outside: what it says is pending is sent when it can be. */
+  restored(): void {
+    this.line = this.#intx.asserted;
+    this.update();
   }
 
   /** Power-on: nothing is asserted or pending; the wiring stays. */

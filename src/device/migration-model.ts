@@ -1,13 +1,6 @@
 import { errno } from "../base/errno.ts";
 import { shortestPath } from "../base/state-machine.ts";
-import {
-  FeatureMigState,
-  MigrationFlags,
-  MigState,
-  migForbidden,
-  migInterior,
-  migMoves,
-} from "../spec/vfio.ts";
+import { MigrationFlags, MigState, migForbidden, migInterior, migMoves } from "../spec/vfio.ts";
 import type { MigrationSink } from "./vfio-device.ts";
 
 /** What of a device migrates: an image of always the same size. */
@@ -35,36 +28,53 @@ export interface MigrationDevice {
   restored(): number;
 }
 
+/** Bytes of state that the model keeps. */
+export const migrationBytes = 4;
+
 /**
  * The states of VFIO's migration, version 2, over a device whose state is one image. The stream is
  * the image: once in PRE_COPY, where it may change behind the reader, and once in STOP_COPY; on the
  * other side the last one that is complete counts.
  */
 export class MigrationModel {
+  /** For FEATURE_MIGRATION: the states that the model has besides STOP, RUNNING and RESUMING. */
+  readonly flags = MigrationFlags.mask.stopCopy | MigrationFlags.mask.preCopy;
   readonly #device: MigrationDevice;
-  #state: MigState = MigState.running;
+  readonly #view: DataView;
+  readonly #stateAt: number;
   /** Where in the image the stream is, read or written. */
   #at = 0;
   /** Images to be read from `#at` on, the first one partly. */
   #images = 0;
   /** Bytes that arrived since RESUMING was entered. */
   #arrived = 0;
+  /** What arrived last was refused. */
+  #refused = false;
 
-  constructor(device: MigrationDevice) {
+  /** The state itself is kept in `migrationBytes` of `view` from `at`. */
+  constructor(device: MigrationDevice, view: DataView, at: number) {
     this.#device = device;
+    this.#view = view;
+    this.#stateAt = at;
+    this.#state = MigState.running;
   }
 
   get state(): MigState {
     return this.#state;
   }
 
+  get #state(): MigState {
+    return this.#view.getUint32(this.#stateAt, true) as MigState;
+  }
+
+  set #state(state: MigState) {
+    this.#view.setUint32(this.#stateAt, state, true);
+  }
+
   /** True while the device may do DMA, interrupt and change. */
   get running(): boolean {
     return this.#state === MigState.running || this.#state === MigState.preCopy;
   }
-
-  /** Flags for FEATURE_MIGRATION: the states that the model has beyond the obligatory ones. */
-  readonly flags = MigrationFlags.mask.stopCopy | MigrationFlags.mask.preCopy;
 
   /** Bytes that STOP_COPY would stream, or has still to stream. */
   get stopCopyBytes(): number {
@@ -103,6 +113,7 @@ export class MigrationModel {
       case MigState.resuming:
         this.#begin(0);
         this.#arrived = 0;
+        this.#refused = false;
         return 0;
       default:
         return this.#stop();
@@ -128,22 +139,25 @@ export class MigrationModel {
   }
 
   /**
-   * The end of RESUMING. A stream that is not a number of whole images is refused and forgotten; the
-   * state stays RESUMING, and the stream can be sent again. Nothing sent leaves the device as it was.
+   * The end of RESUMING. A stream that is not a number of whole images is refused: the state stays
+   * RESUMING until a good one was sent, or a reset. Nothing sent leaves the device as it was.
    */
   #takeUp(): number {
-    const { image } = this.#device;
-    if (this.#arrived === 0) return 0;
-    const whole = this.#at === 0;
-    this.#at = 0;
-    this.#arrived = 0;
-    if (!whole) {
-      image.discard();
-      return -errno.EINVAL;
-    }
-    image.commit();
+    if (this.#at !== 0) return this.#refuse(-errno.EINVAL);
+    if (this.#arrived === 0) return this.#refused ? -errno.EINVAL : 0;
+    this.#device.image.commit();
+    this.#state = MigState.resuming;
     const result = this.#device.restored();
     if (result < 0) this.#state = MigState.error;
+    return result;
+  }
+
+  /** Forgets the stream; what still comes of it has no header, and so is refused too. */
+  #refuse(result: number): number {
+    this.#device.image.discard();
+    this.#at = 0;
+    this.#arrived = 0;
+    this.#refused = true;
     return result;
   }
 
@@ -195,11 +209,18 @@ export class MigrationModel {
     return 0;
   }
 
-  /** Forgets the stream; what still comes of it is refused too, having no header. */
-  #refuse(result: number): number {
-    this.#device.image.discard();
-    this.#at = 0;
-    return result;
+  /**
+   * The state was replaced by a parked one: goes on running, or stays stopped. A copy that was under
+   * way is not continued. EINVAL for a state that there is not.
+   */
+  takeUp(): number {
+    const parked = this.#state;
+    if (parked !== MigState.error && !migMoves.has(parked)) return -errno.EINVAL;
+    const runs = parked === MigState.running || parked === MigState.preCopy;
+    if (!runs) this.#device.stop();
+    if (parked !== MigState.error) this.#state = runs ? MigState.running : MigState.stop;
+    this.#begin(0);
+    return 0;
   }
 
   /** A device reset: RUNNING, whatever was. */

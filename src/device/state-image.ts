@@ -1,5 +1,5 @@
-import { errno } from "../base/errno.ts";
 import { assert } from "../base/assert.ts";
+import { errno } from "../base/errno.ts";
 import { Window } from "../sys/window.ts";
 import type { DeviceState } from "./device-state.ts";
 import type { MigrationImage } from "./migration-model.ts";

@@ -34,6 +34,9 @@ export class Cursor {
   at = 0;
 }
 
+/** From so many message writes on, those that have ended are looked for and dropped. */
+const endedWritesMax = 64;
+
 /** Limits and the windows to use; the defaults are what a server offers. */
 export interface GuestMemoryOptions {
   readonly mapsMax?: number;
@@ -264,6 +267,7 @@ export class GuestMemory {
     const result = this.messages.submit(transfer);
     if (result < 0) return result;
     if (transfer.direction === Direction.write) {
+      if (this.#messageWrites.size >= endedWritesMax) this.#markPending();
       this.#messageWrites.add(transfer);
       this.#log.mark(transfer.iova, transfer.length);
     }
@@ -272,7 +276,7 @@ export class GuestMemory {
 
   /**
    * The data of a pending write reaches the memory at some time before its answer, so it counts as
-   * written when it is submitted and once more after every report in between.
+   * written when it is submitted and once more after every report in between. Ended ones are dropped.
    */
   #markPending(): void {
     for (const transfer of this.#messageWrites) {

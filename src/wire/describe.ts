@@ -150,12 +150,12 @@ class Line {
 
   /** Bytes that are there. */
   get left(): number {
-    return this.#bytes.length - this.#at;
+    return Math.max(0, this.#bytes.length - this.#at);
   }
 
   /** Bytes that the message says are still to come. */
   get declaredLeft(): number {
-    return this.#declared - this.#at;
+    return Math.max(0, this.#declared - this.#at);
   }
 
   /** The place of the next byte. */
@@ -204,7 +204,7 @@ class Line {
     const all = this.declaredLeft === shown;
     const count = all ? "" : ` (${this.declaredLeft} bytes)`;
     this.words.push(`${name}=${words.join(" ")}${all ? "" : "…"}${count}`);
-    this.#at = this.#bytes.length;
+    this.#at = this.#declared;
   }
 
   /** Shows up to a few structures of a list that is said to have `count`. */
@@ -233,7 +233,7 @@ class Line {
     }
     const cut = this.declaredLeft > part.length ? `… (${this.declaredLeft} bytes)` : "";
     this.words.push(`${text}${cut}`);
-    this.#at = this.#bytes.length;
+    this.#at = this.#declared;
   }
 }
 

@@ -49,7 +49,8 @@ const isObject = (value: unknown): value is Json =>
 const isCount = (value: unknown, max: number): value is number =>
   typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= max;
 
-const isPowerOfTwo = (value: number): boolean => value > 0 && Number.isInteger(Math.log2(value));
+const isPowerOfTwo = (value: number): boolean =>
+  value > 0 && value === 2 ** Math.round(Math.log2(value));
 
 /** Each known key with what its value must be; unknown keys are ignored, as the document asks. */
 const rules: Record<string, (value: unknown) => boolean> = {
@@ -79,7 +80,7 @@ function parseCapabilities(text: Uint8Array): Json | null {
     return null;
   }
   if (!isObject(parsed)) return null;
-  const capabilities = parsed["capabilities"] ?? {};
+  const { capabilities = {} } = parsed;
   if (!isObject(capabilities)) return null;
   const malformed = Object.entries(rules).some(
     ([key, rule]) => capabilities[key] !== undefined && !rule(capabilities[key]),

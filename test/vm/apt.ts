@@ -4,10 +4,10 @@
  * The machine's own apt state is read, never written.
  */
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cacheFolder } from "./cache.ts";
+import { scratchFolder } from "./cache.ts";
 import { type Suite, suites } from "./recipe.ts";
 import { PrepareError, run } from "./run.ts";
 
@@ -29,13 +29,8 @@ export function aptRoot(architecture: string): Promise<AptRoot> {
   return root;
 }
 
-/** Package lists are large and soon out of date: they live as long as one preparation. */
-export async function removeAptRoots(): Promise<void> {
-  for (const root of opened.values()) {
-    // A root that could not be opened has already been reported to whoever asked for it.
-    const folder = await root.then(({ folder }) => folder).catch(() => undefined);
-    if (folder !== undefined) await rm(folder, { recursive: true, force: true });
-  }
+/** Package lists are large and soon out of date: the next preparation reads them again. */
+export function forgetAptRoots(): void {
   opened.clear();
 }
 
@@ -46,19 +41,15 @@ export async function unpackClosure(
   packages: readonly string[],
   folder: string,
 ): Promise<void> {
-  const archives = await mkdtemp(join(cacheFolder, "archives-"));
-  try {
-    await mkdir(join(archives, "partial"));
-    const location = `Dir::Cache::archives=${archives}/`;
-    const args = ["install", "-y", "-qq", "--download-only", "-o", location, "-t", suite];
-    await run("apt-get", [...args, ...packages], {
-      what: `Downloading ${packages.join(" ")} from ${suite}`,
-      environment: root.environment,
-    });
-    await unpackArchives(archives, folder);
-  } finally {
-    await rm(archives, { recursive: true });
-  }
+  const archives = await scratchFolder("archives");
+  await mkdir(join(archives, "partial"));
+  const location = `Dir::Cache::archives=${archives}/`;
+  const args = ["install", "-y", "-qq", "--download-only", "-o", location, "-t", suite];
+  await run("apt-get", [...args, ...packages], {
+    what: `Downloading ${packages.join(" ")} from ${suite}`,
+    environment: root.environment,
+  });
+  await unpackArchives(archives, folder);
 }
 
 /** Downloads exactly these packages, nothing that they depend on, and unpacks them. */
@@ -67,17 +58,13 @@ export async function unpackPackages(
   packages: readonly string[],
   folder: string,
 ): Promise<void> {
-  const archives = await mkdtemp(join(cacheFolder, "archives-"));
-  try {
-    await run("apt-get", ["download", "-qq", ...packages], {
-      what: `Downloading ${packages.join(" ")}`,
-      environment: root.environment,
-      folder: archives,
-    });
-    await unpackArchives(archives, folder);
-  } finally {
-    await rm(archives, { recursive: true });
-  }
+  const archives = await scratchFolder("archives");
+  await run("apt-get", ["download", "-qq", ...packages], {
+    what: `Downloading ${packages.join(" ")}`,
+    environment: root.environment,
+    folder: archives,
+  });
+  await unpackArchives(archives, folder);
 }
 
 /** The packages that a package of the stable suite depends on directly. */
@@ -91,7 +78,7 @@ export async function dependencies(root: AptRoot, packageName: string): Promise<
 
 async function openRoot(architecture: string): Promise<AptRoot> {
   await checkMachine();
-  const folder = await mkdtemp(join(cacheFolder, `apt-${architecture}-`));
+  const folder = await scratchFolder(`apt-${architecture}`);
   await mkdir(join(folder, "etc/apt.conf.d"), { recursive: true });
   await mkdir(join(folder, "etc/preferences.d"), { recursive: true });
   await mkdir(join(folder, "lists/partial"), { recursive: true });
@@ -145,18 +132,14 @@ async function packageSite(): Promise<string> {
   const known = await debianSites([]);
   if (known[0] !== undefined) return known[0];
   // A new machine or container has sources and no lists yet, and apt names no site without them.
-  const lists = await mkdtemp(join(cacheFolder, "lists-"));
-  try {
-    await mkdir(join(lists, "partial"));
-    const elsewhere = ["-o", `Dir::State::lists=${lists}/`];
-    await run("apt-get", ["update", "-qq", ...elsewhere], {
-      what: "Reading this machine's package lists",
-    });
-    const fetched = await debianSites(elsewhere);
-    if (fetched[0] !== undefined) return fetched[0];
-  } finally {
-    await rm(lists, { recursive: true });
-  }
+  const lists = await scratchFolder("lists");
+  await mkdir(join(lists, "partial"));
+  const elsewhere = ["-o", `Dir::State::lists=${lists}/`];
+  await run("apt-get", ["update", "-qq", ...elsewhere], {
+    what: "Reading this machine's package lists",
+  });
+  const fetched = await debianSites(elsewhere);
+  if (fetched[0] !== undefined) return fetched[0];
   throw new PrepareError("No Debian archive is among this machine's apt sources.");
 }
 
@@ -204,4 +187,5 @@ async function unpackArchives(archives: string, folder: string): Promise<void> {
   if (count === 0) throw new PrepareError("apt-get reported success but downloaded no package.");
   await linkUsr(folder);
   await run("bash", [unpackScript, archives, folder], { what: `Unpacking ${count} packages` });
+  await rm(archives, { recursive: true });
 }

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type StepName, stepRevisions } from "./recipe.ts";
@@ -33,6 +33,26 @@ export interface CachedStep {
   readonly key: string;
 }
 
+/** Work that is not finished lies here; the name says whose it is. */
+const scratchName = (pid: number) => `unfinished-${pid}`;
+
+/** A new empty folder for something that is not kept. */
+export async function scratchFolder(name: string): Promise<string> {
+  const folder = join(cacheFolder, scratchName(process.pid));
+  await mkdir(folder, { recursive: true });
+  return mkdtemp(join(folder, `${name}-`));
+}
+
+/** Removes our scratch folders, and those of processes that were ended in the middle. */
+export async function removeScratchFolders(): Promise<void> {
+  if (!existsSync(cacheFolder)) return;
+  for (const name of await readdir(cacheFolder)) {
+    const pid = Number(/^unfinished-(\d+)$/.exec(name)?.[1]);
+    if (Number.isNaN(pid) || (pid !== process.pid && existsSync(`/proc/${pid}`))) continue;
+    await rm(join(cacheFolder, name), { recursive: true, force: true });
+  }
+}
+
 /** Returns the step's folder, building it first when the cache does not have it. */
 export async function cached(step: Step): Promise<CachedStep> {
   const key = createHash("sha256")
@@ -45,16 +65,13 @@ export async function cached(step: Step): Promise<CachedStep> {
 
   const startedMs = Date.now();
   console.log(`vm: ${step.progress} ...`);
-  const partial = join(cacheFolder, `partial-${process.pid}-${prefix}${key}`);
-  await rm(partial, { recursive: true, force: true });
-  await mkdir(partial, { recursive: true });
-  try {
-    await step.build(partial);
+  const unfinished = await scratchFolder(step.name);
+  await step.build(unfinished);
+  // Another run may have been as far a moment ago; its folder holds the same.
+  if (!existsSync(folder)) {
     await removeOlder(prefix);
-    await rename(partial, folder);
-  } catch (error) {
-    await rm(partial, { recursive: true, force: true });
-    if (!existsSync(folder)) throw error;
+    await chmod(unfinished, 0o755);
+    await rename(unfinished, folder);
   }
   console.log(`vm: ${step.progress}: done in ${((Date.now() - startedMs) / 1000).toFixed(1)} s`);
   return { folder, key };

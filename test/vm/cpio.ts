@@ -20,27 +20,21 @@ function encodeEntry(entry: CpioEntry, inode: number): Buffer {
   const content = contentOf(entry);
   const [major, minor] = "characterDevice" in entry ? entry.characterDevice : [0, 0];
   const name = Buffer.from(`${entry.path}\0`);
-  // inode, mode, user, group, links, time, size, device, special device, name size, checksum
-  const fields = [
+  const fields = {
     inode,
-    modeOf(entry),
-    0,
-    0,
-    1,
-    0,
-    content.length,
-    0,
-    0,
-    major,
-    minor,
-    name.length,
-    0,
-  ];
-  const header = fields.map((field) => field.toString(16).padStart(8, "0")).join("");
-  return Buffer.concat([
-    padded(Buffer.concat([Buffer.from(`070701${header}`), name])),
-    padded(content),
-  ]);
+    mode: modeOf(entry),
+    user: 0,
+    group: 0,
+    links: 1,
+    timeSeconds: 0,
+    sizeBytes: content.length,
+    ...{ containerMajor: 0, containerMinor: 0, deviceMajor: major, deviceMinor: minor },
+    nameBytes: name.length,
+    checksum: 0,
+  };
+  const words = Object.values(fields).map((field) => field.toString(16).padStart(8, "0"));
+  const header = Buffer.concat([Buffer.from(`070701${words.join("")}`), name]);
+  return Buffer.concat([padded(header), padded(content)]);
 }
 
 function contentOf(entry: CpioEntry): Buffer {

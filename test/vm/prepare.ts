@@ -7,8 +7,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { aptRoot, dependencies, removeAptRoots, unpackClosure, unpackPackages } from "./apt.ts";
-import { type CachedStep, cached, cacheFolder } from "./cache.ts";
+import { aptRoot, dependencies, forgetAptRoots, unpackClosure, unpackPackages } from "./apt.ts";
+import { type CachedStep, cached, cacheFolder, removeScratchFolders } from "./cache.ts";
 import { type Command, commandIn } from "./elf-tree.ts";
 import { buildInitramfs } from "./initramfs.ts";
 import { buildPackages, type GuestName, type GuestRecipe, guestRecipes, suites } from "./recipe.ts";
@@ -38,7 +38,8 @@ export async function prepare(name: GuestName): Promise<PreparedGuest> {
     if (error instanceof PrepareError) throw error;
     throw new PrepareError(`The VM test could not be set up: ${(error as Error).message}.`);
   } finally {
-    await removeAptRoots();
+    forgetAptRoots();
+    await removeScratchFolders();
   }
 }
 
@@ -132,8 +133,9 @@ async function toolsStep(recipe: GuestRecipe, kernel: CachedStep): Promise<Cache
       await unpackPackages(await aptRoot(recipe.architecture), headers, folder);
       // Installing mawk would have made this link.
       await symlink("mawk", join(folder, "usr/bin/awk"));
-      for (const device of ["dev", "proc", "tmp"])
-        await mkdir(join(folder, device), { recursive: true });
+      for (const name of ["dev", "proc", "tmp"]) {
+        await mkdir(join(folder, name), { recursive: true });
+      }
       await writeFile(join(folder, "dev/null"), "");
     },
   });

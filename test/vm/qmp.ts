@@ -29,6 +29,7 @@ export class QmpClient {
   readonly #waiting = new Map<number, Waiting>();
   readonly #events: QmpEvent[] = [];
   readonly #listeners = new Set<() => void>();
+  readonly #closed: Promise<never>;
   #lastId = 0;
 
   private constructor(socket: Socket) {
@@ -38,7 +39,11 @@ export class QmpClient {
     // A QEMU that was killed resets the connection: what was asked of it is rejected at "close".
     lines.on("error", () => {});
     socket.on("error", () => {});
-    socket.on("close", () => this.#fail());
+    this.#closed = new Promise((_, reject) => {
+      socket.on("close", () => reject(new Error("QEMU closed its control connection.")));
+    });
+    // Whoever waits for something hears of it; at other times nobody need.
+    this.#closed.catch(() => {});
   }
 
   /** Takes over a fresh connection and leaves QMP's negotiation mode. */
@@ -53,10 +58,10 @@ export class QmpClient {
     const id = ++this.#lastId;
     const answer = new Promise((resolve, reject) => {
       this.#waiting.set(id, { command, resolve, reject });
-      if (this.#socket.destroyed) return this.#fail();
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });
-    return within(answer, answerTimeoutMs, () => `answer to QMP ${command}`);
+    const what = () => `answer to QMP ${command}`;
+    return within(Promise.race([answer, this.#closed]), answerTimeoutMs, what);
   }
 
   /** Runs a command of QEMU's human monitor and returns its text. */
@@ -80,9 +85,8 @@ export class QmpClient {
       this.#listeners.add(take);
       take();
     });
-    return within(found, timeoutMs, () => `QMP event ${name}`).finally(() => {
-      this.#listeners.delete(take);
-    });
+    const waited = within(Promise.race([found, this.#closed]), timeoutMs, () => `event ${name}`);
+    return waited.finally(() => this.#listeners.delete(take));
   }
 
   close(): void {
@@ -101,12 +105,5 @@ export class QmpClient {
     this.#waiting.delete(message.id!);
     if (message.error === undefined) waiting.resolve(message.return);
     else waiting.reject(new Error(`QMP ${waiting.command}: ${message.error.desc}`));
-  }
-
-  #fail(): void {
-    for (const { command, reject } of this.#waiting.values()) {
-      reject(new Error(`QEMU closed its control connection before it answered ${command}.`));
-    }
-    this.#waiting.clear();
   }
 }

@@ -32,6 +32,7 @@ export interface GuestRecipe {
   readonly kernel: {
     /** The end of the names of Debian's kernel packages: linux-image-FLAVOUR. */
     readonly flavour: string;
+    /** Among them `shell_port`, the second serial port: guest/init takes commands there. */
     readonly commandLine: readonly string[];
   };
   /** What the kernel's own build needs to compile our modules for this guest. */
@@ -77,7 +78,7 @@ export const guestRecipes = {
     },
     kernel: {
       flavour: "cloud-amd64",
-      commandLine: ["console=ttyS0", "quiet", "printk.time=0", "panic=0"],
+      commandLine: ["console=ttyS0", "quiet", "printk.time=0", "panic=0", "shell_port=ttyS1"],
     },
     build: { compilerPackage: "gcc-14", kernelArchitecture: "x86_64", crossCompile: "" },
     userland: {

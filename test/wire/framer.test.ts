@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { message } from "../../src/client/raw-requests.ts";
 import { Arena } from "../../src/sys/arena.ts";
 import { Channel } from "../../src/sys/channel.ts";
+import { MSG_DONTWAIT } from "../../src/sys/constants.ts";
 import { closeFd, createEventfd } from "../../src/sys/descriptors.ts";
 import { socketPair } from "../../src/sys/unix.ts";
 import { Frame, Framer } from "../../src/wire/framer.ts";
@@ -281,8 +282,10 @@ describe("on a real socket", () => {
     }
     const framer = new Framer(arena.view, 2048, 1024, messageBytesMax);
     const counts = new Map<number, number>();
-    for (let count = 1; counts.size < 4 && count > 0; ) {
-      count = receiver.receive(arena.address + framer.end, framer.room());
+    while (counts.size < 4) {
+      const room = framer.room();
+      const count = receiver.receive(arena.address + framer.end, room, MSG_DONTWAIT);
+      if (count <= 0) break;
       framer.received(count);
       const fds = [...receiver.receivedFds.subarray(0, receiver.receivedFdCount)];
       if (fds.length > 0) framer.attach(fds);

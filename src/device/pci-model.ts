@@ -1,0 +1,327 @@
+import { assert } from "../base/assert.ts";
+import { errno } from "../base/errno.ts";
+import type { Hooks, RegisterBank, RegisterValue } from "../base/register-bank.ts";
+import type { Registers, RegisterTable } from "../base/registers.ts";
+import { addressEnd } from "../memory/dma-map.ts";
+import { GuestMemory } from "../memory/guest-memory.ts";
+import type { MessageDma } from "../memory/transfer.ts";
+import { barLeastBytes } from "../spec/pci.ts";
+import { DeviceFlags, MigState, PciRegion, pciRegions } from "../spec/vfio.ts";
+import { Bar, copyBytes } from "./bar.ts";
+import { type BarShape, type FunctionDescription, ConfigSpace, configBytes } from "./config-space.ts";
+import { DeviceFeatures } from "./device-features.ts";
+import { DeviceState } from "./device-state.ts";
+import { DmaStep } from "./dma-step.ts";
+import { Interrupts, interruptBytes, interruptCounts } from "./interrupts.ts";
+import { MigrationModel, migrationBytes } from "./migration-model.ts";
+import { closeWiring, parkMappings, takeMappings } from "./model-wiring.ts";
+import { StateImage } from "./state-image.ts";
+import { type Sections, StateLayout } from "./state-layout.ts";
+import type {
+  DmaMapping,
+  IoEventfd,
+  Irq,
+  IrqRequest,
+  MigrationSink,
+  MmapArea,
+  Region,
+  VfioDevice,
+  Watch,
+  Wiring,
+} from "./vfio-device.ts";
+
+/** A base address register of a model and the memory behind it. */
+export interface BarDescription extends BarShape {
+  /** May clients map it: all of it, or these parts? Not unless told. */
+  readonly mapped?: boolean | readonly MmapArea[];
+}
+
+/** What a model is, as a table. */
+export interface ModelDescription extends Omit<FunctionDescription, "bars" | "romBytes"> {
+  /** For people. */
+  readonly name: string;
+  /** Counts up when the meaning of the state changes: a state of another version is refused. */
+  readonly version: number;
+  readonly bars: Readonly<Partial<Record<number, BarDescription>>>;
+  /** The expansion ROM's contents. */
+  readonly rom?: Uint8Array;
+  /** State of the model's own, besides what lies behind its BARs: name and bytes. */
+  readonly sections?: Sections;
+}
+
+const noRegion: Region = { size: 0, readable: false, writable: false, mmap: null };
+
+const romSize = (rom: Uint8Array | undefined): number =>
+  rom === undefined ? 0 : Math.max(barLeastBytes.rom, 2 ** Math.ceil(Math.log2(rom.length)));
+
+function layoutOf(description: ModelDescription): StateLayout {
+  const bars = Object.entries(description.bars);
+  return new StateLayout(description, {
+    migration: migrationBytes,
+    config: configBytes(description.capabilities),
+    interrupts: interruptBytes(interruptCounts(description)),
+    ...Object.fromEntries(bars.map(([bar, shape]) => [`bar${bar}`, shape?.size ?? 0])),
+    ...description.sections,
+  });
+}
+
+/**
+ * A PCI function made of parts: configuration space, memory behind its BARs, interrupts, guest
+ * memory, migration. A model derives from it, gives its table, lays registers over its BARs and does
+ * its work in slices. What it must remember lies in its state and nowhere else.
+ */
+export abstract class PciModel implements VfioDevice {
+  readonly name: string;
+  readonly flags = DeviceFlags.mask.reset | DeviceFlags.mask.pci;
+  readonly regions: readonly Region[];
+  readonly memory = new GuestMemory();
+  readonly interrupts: Interrupts;
+  readonly config: ConfigSpace;
+  /** For models that do one piece of DMA at a time. */
+  protected readonly dma = new DmaStep(this.memory);
+  readonly #state: DeviceState;
+  readonly #bars: readonly (Bar | undefined)[];
+  readonly #rom: Uint8Array;
+  readonly #migration: MigrationModel;
+  readonly #features: DeviceFeatures;
+
+  constructor(description: ModelDescription) {
+    const state = new DeviceState(layoutOf(description));
+    this.name = description.name;
+    this.#state = state;
+    this.#rom = new Uint8Array(romSize(description.rom));
+    this.#rom.set(description.rom ?? []);
+    this.#bars = Array.from({ length: PciRegion.rom }, (_, bar) => this.#bar(bar, description));
+    const romBytes = this.#rom.length;
+    this.config = new ConfigSpace({ ...description, romBytes }, state.view, this.#at("config"), {
+      interruptsChanged: () => this.interrupts.update(),
+      msiPending: () => this.interrupts.msiPending,
+      functionLevelReset: () => this.reset(),
+    });
+    const counts = interruptCounts(description);
+    this.interrupts = new Interrupts(counts, this.config, state.view, this.#at("interrupts"));
+    const device = {
+      image: new StateImage(state),
+      stop: () => this.#stop(),
+      start: () => this.#start(),
+      restored: () => this.#restored(),
+    };
+    this.#migration = new MigrationModel(device, state.view, this.#at("migration"));
+    this.#features = new DeviceFeatures(this.#migration, this.memory);
+    this.regions = Array.from({ length: pciRegions }, (_, index) =>
+      this.#region(index, description),
+    );
+  }
+
+  #at(section: string): number {
+    return this.#state.layout.at[section] as number;
+  }
+
+  #bar(bar: number, { bars }: ModelDescription): Bar | undefined {
+    const shape = bars[bar];
+    if (shape === undefined) return undefined;
+    const section = `bar${bar}`;
+    const fd = (shape.mapped ?? false) === false ? -1 : this.#state.share(section);
+    return new Bar(this.#state, this.#at(section), shape.size, fd);
+  }
+
+  #region(index: number, { bars }: ModelDescription): Region {
+    const access = { readable: true, writable: true, mmap: null };
+    if (index === PciRegion.config) return { ...access, size: this.config.size };
+    if (index === PciRegion.rom && this.#rom.length > 0) {
+      return { ...access, size: this.#rom.length, writable: false };
+    }
+    const bar = this.#bars[index];
+    if (bar === undefined) return noRegion;
+    const mapped = bars[index]?.mapped ?? false;
+    const areas = typeof mapped === "boolean" ? null : mapped;
+    const mmap = mapped === false ? null : { fd: bar.fd, offset: 0, areas };
+    return { ...access, size: bar.size, mmap };
+  }
+
+  /** Lays registers over the start of a BAR's memory. */
+  protected bank<T extends Registers>(
+    bar: number,
+    table: RegisterTable<T>,
+    hooks: Hooks<T>,
+  ): RegisterBank<T> {
+    const memory = this.#bars[bar];
+    assert(memory !== undefined, `${this.name}: no BAR${bar} for ${table.name}`);
+    return memory.lay(table, hooks);
+  }
+
+  /** A section of the model's own state. */
+  protected section(name: string): Uint8Array<ArrayBuffer> {
+    const section = this.#state.layout.sections.find((each) => each.name === name);
+    assert(section !== undefined, `${this.name}: no section ${name}`);
+    return this.#state.bytes.subarray(section.at, section.at + section.size);
+  }
+
+  /** True while `slice` has something to do: not while it only waits for an answer. */
+  protected get hasWork(): boolean {
+    return false;
+  }
+
+  /** One bounded slice of work. */
+  protected slice(): void {}
+
+  /** Transfers in flight were ended: what they were for is to be started again. */
+  protected onAbort(): void {}
+
+  /** Power-on: registers and memory behind BARs are reset, the model's own sections are its own. */
+  protected onReset(): void {}
+
+  /** The state is another one: checks it, and answers a negated errno if it makes no sense. */
+  protected onRestored(): number {
+    return 0;
+  }
+
+  get irqs(): readonly Irq[] {
+    return this.interrupts.irqs;
+  }
+
+  get watches(): readonly Watch[] {
+    return this.interrupts.watches;
+  }
+
+  get state(): Uint8Array {
+    return this.#state.bytes;
+  }
+
+  read(region: number, offset: number, bytes: Uint8Array, at: number, count: number): number {
+    if (region === PciRegion.config) return this.config.read(offset, bytes, at, count);
+    if (offset + count > (this.regions[region]?.size ?? 0)) return -errno.EINVAL;
+    if (region === PciRegion.rom) copyBytes(this.#rom, offset, bytes, at, count);
+    else this.#bars[region]?.read(offset, bytes, at, count);
+    return 0;
+  }
+
+  /** While the device is stopped for migration a write to a BAR has no effect. */
+  write(region: number, offset: number, bytes: Uint8Array, at: number, count: number): number {
+    if (region === PciRegion.config) return this.config.write(offset, bytes, at, count);
+    const bar = this.#bars[region];
+    if (bar === undefined || offset + count > bar.size) return -errno.EINVAL;
+    if (this.#migration.running) bar.write(offset, bytes, at, count);
+    return 0;
+  }
+
+  ioEventfds(_region: number): readonly IoEventfd[] {
+    return [];
+  }
+
+  setIrqs(request: IrqRequest): number {
+    return this.interrupts.setIrqs(request);
+  }
+
+  mapDma(mapping: DmaMapping): number {
+    return this.memory.map(mapping);
+  }
+
+  unmapDma(iova: number, size: number): number {
+    return this.memory.unmap(iova, size);
+  }
+
+  unmapAllDma(): number {
+    return this.memory.unmapAll();
+  }
+
+  feature(flags: number, bytes: Uint8Array, at: number, length: number, capacity: number): number {
+    return this.#features.serve(flags, bytes, at, length, capacity);
+  }
+
+  readMigration(sink: MigrationSink, length: number): number {
+    return this.#migration.read(sink, length);
+  }
+
+  writeMigration(bytes: Uint8Array, at: number, length: number): number {
+    return this.#migration.write(bytes, at, length);
+  }
+
+  get busy(): boolean {
+    return this.#migration.running && this.hasWork;
+  }
+
+  work(): void {
+    if (this.busy) this.slice();
+  }
+
+  /** Ends what is in flight, so that it can run again. */
+  #abort(): void {
+    this.memory.messages?.cancel(0, addressEnd);
+    this.dma.abort();
+    this.onAbort();
+  }
+
+  #stop(): void {
+    this.#abort();
+    this.interrupts.stopped = true;
+  }
+
+  #start(): void {
+    this.interrupts.stopped = false;
+  }
+
+  #restored(): number {
+    this.config.restored();
+    for (const bar of this.#bars) bar?.restored();
+    this.interrupts.restored();
+    const result = this.onRestored();
+    if (result < 0) this.reset();
+    return result;
+  }
+
+  reset(): number {
+    this.#abort();
+    this.config.reset();
+    this.interrupts.reset();
+    for (const bar of this.#bars) bar?.reset();
+    this.onReset();
+    this.#migration.reset();
+    return 0;
+  }
+
+  attach(messages: MessageDma | null): void {
+    this.memory.messages = messages;
+  }
+
+  detach(): void {
+    this.#abort();
+    this.memory.unmapAll();
+    this.memory.loggingStop();
+    this.interrupts.unwire();
+  }
+
+  park(): Wiring | null {
+    const { state } = this.#migration;
+    const moving = state !== MigState.running && state !== MigState.stop;
+    if (moving || this.memory.logging) return null;
+    this.#abort();
+    const irqs = this.interrupts.wires();
+    this.interrupts.release();
+    return { mappings: parkMappings(this.memory), irqs, ioEventfds: [], dirtyLog: null };
+  }
+
+  takeUp(wiring: Wiring, state: Uint8Array): number {
+    const refused = this.#takeState(state) || this.interrupts.rewire(wiring.irqs);
+    if (refused < 0) closeWiring(wiring);
+    const result = refused || takeMappings(this.memory, wiring.mappings);
+    if (result === 0) return 0;
+    this.reset();
+    this.detach();
+    return result;
+  }
+
+  #takeState(bytes: Uint8Array): number {
+    const { layout } = this.#state;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    if (bytes.length !== layout.size || layout.accepts(view) < 0) return -errno.EINVAL;
+    this.#state.bytes.set(bytes);
+    return this.#restored() || this.#migration.takeUp();
+  }
+
+  /** The registers of configuration space, or of a BAR, for people. */
+  describe(region: number): RegisterValue[] {
+    if (region === PciRegion.config) return this.config.describe();
+    return this.#bars[region]?.describe() ?? [];
+  }
+}

@@ -1,0 +1,19 @@
+import { FerryError } from "../../base/errors.ts";
+import type { VfioDevice } from "../../device/vfio-device.ts";
+import { BenchDevice } from "./bench.ts";
+
+/** What `create` takes, for the command line. */
+export const options = {
+  stateMiB: { default: "64", doc: "MiB of state to migrate, at most 2048" },
+} as const;
+
+const stateMibMax = 2048;
+
+export function create(given: Readonly<Record<string, string>> = {}): VfioDevice {
+  const text = given["stateMiB"] ?? options.stateMiB.default;
+  const stateMib = Number(text);
+  if (!Number.isInteger(stateMib) || stateMib < 0 || stateMib > stateMibMax) {
+    throw new FerryError("bad-option", `stateMiB=${text} is no whole number up to ${stateMibMax}`);
+  }
+  return new BenchDevice(stateMib);
+}
