@@ -1,6 +1,7 @@
 /**
- * Bits in a row of bytes: bit n is bit n % 8 of byte n / 8, which is also the order of little-endian
- * u64 words. Positions are below 2^31; the caller has checked that the bits are there.
+ * Bits in a row of bytes: bit n is bit n % 8 of byte n / 8, which is also the order of
+ * little-endian u64 words. Positions are below 2^31; the caller has checked that the bits are
+ * there.
  */
 
 /** Sets `count` bits from `first`, counted from byte `at`. */

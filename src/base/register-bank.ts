@@ -10,9 +10,9 @@ import {
 import { readU53, writeU53 } from "./struct.ts";
 
 /**
- * Told of a write. Of a `hook` register it gets the value that would be stored: the written bytes
- * within `writable`, around them what is stored. Of any other, what is stored after its rule was
- * applied. `index` counts in a row of registers. A wide write is several calls, a narrow one a call.
+ * Told of a write, once for each register that it touches. For a `hook` register `value` is what
+ * was written, as far as `writable` goes, with the stored bits around it; for any other it is what
+ * is stored after the register's rule was applied. `index` counts in a row of registers.
  */
 export type WriteHook = (value: number, index: number) => void;
 
@@ -39,7 +39,7 @@ export type Hooks<T extends Registers> = {
 interface Cell {
   /** The register's bits in the word. */
   readonly lanes: number;
-  /** Bits in the word that the value for the hook takes from a write; 0: the hook gets what is stored. */
+  /** Bits in the word that the hook sees as they were written; the others as they are stored. */
   readonly taken: number;
   readonly shift: number;
   readonly index: number;
@@ -106,8 +106,8 @@ export class RegisterBank<T extends Registers> {
     for (const [name, hook] of Object.entries<WriteHook | Hook | undefined>(hooks)) {
       const register = table.registers[name];
       assert(register !== undefined, `${table.name}: no register ${name} to hook`);
-      if (hook !== undefined)
-        this.#hook(register, typeof hook === "function" ? { write: hook } : hook);
+      assert(sizeOf(register) <= 4, `${table.name}.${name}: a hook takes at most 4 bytes`);
+      this.#hook(register, typeof hook === "function" ? { write: hook } : (hook ?? {}));
     }
     this.reset();
   }

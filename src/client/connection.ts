@@ -6,38 +6,20 @@ import { closeFd } from "../sys/descriptors.ts";
 import { connectUnix } from "../sys/unix.ts";
 import { Frame } from "../wire/framer.ts";
 import { defaultLimits, type Limits } from "../wire/negotiate.ts";
+import {
+  type ConnectionOptions,
+  clientLimits,
+  dataXferBytesMax,
+  messageHeadBytesMax,
+} from "./connection-options.ts";
 import { handshake } from "./handshake.ts";
 import { Link } from "./link.ts";
 import { Outstanding, RequestState } from "./outstanding.ts";
 import { type DmaPort, noMemory, serveCommand } from "./server-command.ts";
 import { Sockets } from "./sockets.ts";
 
-/** What a message may have besides the data that was negotiated: its heads, and a capability text. */
-const messageHeadBytesMax = 32_768;
-/** More data than this in one message is not offered, whatever is asked for. */
-export const dataXferBytesMax = 16 * 1024 * 1024;
-
 const noFds: readonly number[] = [];
 const nobody = -1;
-
-/** How a connection is made. */
-export interface ConnectionOptions {
-  /** How long to wait for a reply, in milliseconds; 0 or nothing means for ever. */
-  readonly timeoutMs?: number;
-  /** Offers the server a socket of its own for its commands. */
-  readonly twinSocket?: boolean;
-  /** The minor version to propose. */
-  readonly minor?: number;
-  /** What this side can take, where it differs from {@link clientLimits}. */
-  readonly limits?: Partial<Limits>;
-}
-
-/** What this side can take unless it is told otherwise. */
-export const clientLimits: Limits = {
-  ...defaultLimits,
-  maxMsgFds: 16,
-  writeMultiple: true,
-};
 
 /**
  * A connection to a vfio-user server, from the client's side. Requests are built in place: `prepare`
@@ -113,14 +95,16 @@ export class Connection {
 
   /** Negotiates on a connected socket, which it owns from here on; `peer` names it in errors. */
   static adopt(fd: number, peer: string, options: ConnectionOptions = {}): Connection {
-    const connection = new Connection(fd, options);
+    let connection: Connection | null = null;
     try {
+      connection = new Connection(fd, options);
       handshake(connection, peer, options.minor);
+      return connection;
     } catch (thrown) {
-      connection.close();
+      if (connection === null) closeFd(fd);
+      else connection.close();
       throw thrown;
     }
-    return connection;
   }
 
   /** Why the connection broke; null while it stands. */

@@ -103,6 +103,11 @@ export class Context {
     return new Peer(client, twin, server, this.timeoutMs);
   }
 
+  /** Takes over a received socket for the rest of the case. */
+  adopt(fd: number): RawClient {
+    return this.keep(new RawClient(fd));
+  }
+
   /** Guest memory for one case. */
   guest(size = 16 * 4096, iova = 0x1_0000_0000): Guest {
     return this.keep(new Guest(iova, size));

@@ -24,8 +24,8 @@ export function copyBytes(
 type AnyBank = Pick<RegisterBank<Registers>, "read" | "write" | "reset" | "describe">;
 
 /**
- * What a base address register leads to: plain memory in the device's state, with registers over its
- * start where the device has some.
+ * What a base address register leads to: plain memory in the device's state, with registers over
+ * its start where the device has some.
  */
 export class Bar {
   /** Bytes. */

@@ -131,7 +131,7 @@ export interface MsixOptions {
   readonly pending: BarPlace;
 }
 
-/** `msix`. The table and the pending bits are plain memory of the device; the VMM interprets them. */
+/** `msix`. The table and the pending bits are memory of the device; the VMM interprets them. */
 export function msix({ vectors, table, pending }: MsixOptions): Capability {
   assert(vectors > 0 && vectors <= pci.msixMostVectors, `msix: ${vectors} vectors`);
   const place = ({ bar, offset }: BarPlace) => {

@@ -139,9 +139,9 @@ export const configBytes = (capabilities: readonly Capability[]): number =>
     : conventionalConfigBytes;
 
 /**
- * Configuration space, type 0: one register bank of the header and of all capabilities, over a slice
- * of the device's state. A write of all ones to a base address register reads back as its size
- * because only its address bits are writable.
+ * Configuration space, type 0: one register bank of the header and of all capabilities, over a
+ * slice of the device's state. A write of all ones to a base address register reads back as its
+ * size because only its address bits are writable.
  */
 export class ConfigSpace {
   /** Bytes. */
@@ -204,8 +204,8 @@ export class ConfigSpace {
   }
 
   /**
-   * Writes, likewise. EPERM when all of it falls on a capability's head or on a read-only capability:
-   * nothing of it could change. EINVAL when MSI would get more vectors than the function has.
+   * Writes, likewise. EPERM when all of it falls on a capability's head or on a read-only
+   * capability, EINVAL when MSI would get more vectors than the function has.
    */
   write(offset: number, bytes: Uint8Array, at: number, count: number): number {
     if (offset + count > this.size) return -errno.EINVAL;

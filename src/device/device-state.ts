@@ -8,6 +8,9 @@ import type { Sections, StateLayout } from "./state-layout.ts";
 /** Bytes of one device's state: below what Node 20 can show as one buffer. */
 export const stateBytesMax = 2 ** 32 - 4096;
 
+/** States from this size on lie in huge pages. */
+const hugeFromBytes = 4 * 1_048_576;
+
 const seals = k.F_SEAL_SHRINK | k.F_SEAL_GROW | k.F_SEAL_SEAL;
 
 /**
@@ -25,6 +28,7 @@ export class DeviceState<T extends Sections = Sections> {
   constructor(layout: StateLayout<T>) {
     assert(layout.size <= stateBytesMax, `a device state of ${layout.size} bytes`);
     const arena = new Arena(layout.size);
+    if (layout.size >= hugeFromBytes) arena.useHugePages();
     this.layout = layout;
     this.address = arena.address;
     this.bytes = arena.bytes.subarray(0, layout.size);

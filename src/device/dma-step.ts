@@ -2,8 +2,9 @@ import type { GuestMemory } from "../memory/guest-memory.ts";
 import { Direction, pending, Transfer } from "../memory/transfer.ts";
 
 /**
- * One piece of DMA as a step that can be taken again: a slice of work that finds it `pending` returns,
- * and the next slice asks the same again until there is an answer. After `abort` it starts anew.
+ * One piece of DMA as a step that can be taken again: a slice of work that finds it `pending`
+ * returns, and the next slice asks the same again until there is an answer. After `abort` it starts
+ * anew.
  */
 export class DmaStep {
   readonly #memory: GuestMemory;

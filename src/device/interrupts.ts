@@ -2,7 +2,7 @@ import { errno } from "../base/errno.ts";
 import { InterruptPin } from "../spec/pci.ts";
 import { Msi64, Msix } from "../spec/pci-capabilities.ts";
 import { IrqFlags, PciIrq } from "../spec/vfio.ts";
-import type { FunctionDescription, ConfigSpace } from "./config-space.ts";
+import type { ConfigSpace, FunctionDescription } from "./config-space.ts";
 import { IntxLine } from "./intx-line.ts";
 import { closeAll } from "./irq-request.ts";
 import { IrqVectors, pendingBytes } from "./irq-vectors.ts";
@@ -39,14 +39,14 @@ export function interruptCounts(
   };
 }
 
-/** Bytes of state that the interrupts take: the INTx level, then the pending bits index by index. */
+/** Bytes of state that interrupts take: the INTx level, then the pending bits index by index. */
 export const interruptBytes = ({ msi, msix }: InterruptCounts): number =>
   levelBytes + pendingBytes(msi) + pendingBytes(msix) + 2 * pendingBytes(noticeVectors);
 
 /**
- * All interrupts of a function. A device says what is: the level of its line, and that the cause of a
- * vector occurred. Which of it the guest gets is the mechanism's that is enabled: MSI-X before MSI
- * before INTx, enabled by its capability or by an eventfd of the client's.
+ * All interrupts of a function. A device says what is: the level of its line, and that the cause of
+ * a vector occurred. What the guest gets of it depends on the mechanism that is enabled, by its
+ * capability or by an eventfd of the client's: MSI-X before MSI before INTx.
  */
 export class Interrupts {
   /** As DEVICE_GET_IRQ_INFO tells them. */

@@ -21,7 +21,7 @@ export class IntxLine {
   #unmask = -1;
   #masked = false;
 
-  /** The level is 4 bytes of state; `holds` says whether the function itself keeps the line silent. */
+  /** The level is 4 bytes of state; `holds` says whether the function itself keeps silent. */
   constructor(view: DataView, at: number, holds: () => boolean) {
     this.#view = view;
     this.#at = at;

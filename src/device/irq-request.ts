@@ -4,7 +4,7 @@ import type { IrqRequest } from "./vfio-device.ts";
 
 const { dataEventfd, dataNone } = IrqSetFlags.mask;
 
-/** Does the request name this vector? NONE names all of the range, BOOL those whose byte is not 0. */
+/** Does the request name this vector? NONE names the whole range, BOOL where a byte is not 0. */
 export function names(request: IrqRequest, vector: number): boolean {
   const at = vector - request.start;
   if (at < 0 || at >= request.count || request.data === dataEventfd) return false;

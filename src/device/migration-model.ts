@@ -10,11 +10,15 @@ export interface MigrationImage {
   /** Hands a part to a sink without a copy; it stays as it is until the device's next call. */
   lend(offset: number, length: number, sink: MigrationSink): void;
   copy(offset: number, length: number, bytes: Uint8Array, at: number): void;
-  /** Keeps a part that arrived, apart from the device; a negated errno when it is not ours. */
+  /** Makes room for what is going to arrive. */
+  prepare(): void;
+  /** Keeps a part that arrived, apart from the device; a negated errno when there is no room. */
   load(offset: number, bytes: Uint8Array, at: number, length: number): number;
+  /** Whether a whole image that was loaded is of this device: 0 or a negated errno. */
+  check(): number;
   /** Puts what was loaded into the device's place. */
   commit(): void;
-  /** Forgets what was loaded. */
+  /** Forgets what was loaded, and gives its room back. */
   discard(): void;
 }
 
@@ -24,7 +28,7 @@ export interface MigrationDevice {
   /** No DMA, no interrupt, no change from here on; what was in flight runs again after `start`. */
   stop(): void;
   start(): void;
-  /** The image was replaced: takes it up. A negated errno when it makes no sense, then the device is reset. */
+  /** The image was replaced: takes it up. A negated errno when it makes no sense: it was reset. */
   restored(): number;
 }
 
@@ -48,8 +52,6 @@ export class MigrationModel {
   #images = 0;
   /** Bytes that arrived since RESUMING was entered. */
   #arrived = 0;
-  /** What arrived last was refused. */
-  #refused = false;
 
   /** The state itself is kept in `migrationBytes` of `view` from `at`. */
   constructor(device: MigrationDevice, view: DataView, at: number) {
@@ -83,8 +85,8 @@ export class MigrationModel {
   }
 
   /**
-   * Moves to a state by the shortest path. EINVAL for a state that the model does not have or cannot
-   * reach; when a step fails the state is the last one reached, and the answer says why.
+   * Moves to a state by the shortest path. EINVAL for a state that the model does not have or
+   * cannot reach; when a step fails the state is the last one reached, and the answer says why.
    */
   move(to: number): number {
     const from = this.#state;
@@ -102,6 +104,7 @@ export class MigrationModel {
   #step(to: MigState): number {
     switch (to) {
       case MigState.running:
+        this.#device.image.discard();
         if (!this.running) this.#device.start();
         return 0;
       case MigState.preCopy:
@@ -113,7 +116,7 @@ export class MigrationModel {
       case MigState.resuming:
         this.#begin(0);
         this.#arrived = 0;
-        this.#refused = false;
+        this.#device.image.prepare();
         return 0;
       default:
         return this.#stop();
@@ -139,29 +142,25 @@ export class MigrationModel {
   }
 
   /**
-   * The end of RESUMING. A stream that is not a number of whole images is refused: the state stays
-   * RESUMING until a good one was sent, or a reset. Nothing sent leaves the device as it was.
+   * The end of RESUMING. A stream that does not end in a whole image of this device is refused and
+   * forgotten: the state stays RESUMING, the device is as it was, and another stream can be sent.
+   * When nothing was sent there is nothing to take up.
    */
   #takeUp(): number {
-    if (this.#at !== 0) return this.#refuse(-errno.EINVAL);
-    if (this.#arrived === 0) return this.#refused ? -errno.EINVAL : 0;
-    this.#device.image.commit();
+    const { image } = this.#device;
+    if (this.#arrived === 0) return 0;
+    const refused = this.#at === 0 ? image.check() : -errno.EINVAL;
+    this.#arrived = 0;
+    this.#at = 0;
+    if (refused < 0) return refused;
+    image.commit();
     this.#state = MigState.resuming;
     const result = this.#device.restored();
     if (result < 0) this.#state = MigState.error;
     return result;
   }
 
-  /** Forgets the stream; what still comes of it has no header, and so is refused too. */
-  #refuse(result: number): number {
-    this.#device.image.discard();
-    this.#at = 0;
-    this.#arrived = 0;
-    this.#refused = true;
-    return result;
-  }
-
-  /** MIG_DATA_READ: the bytes given, fewer than `length` at the end; EINVAL outside of the copying states. */
+  /** MIG_DATA_READ: how many bytes, fewer than `length` at the end; EINVAL in other states. */
   read(sink: MigrationSink, length: number): number {
     if (this.#state !== MigState.preCopy && this.#state !== MigState.stopCopy) {
       return -errno.EINVAL;
@@ -194,14 +193,14 @@ export class MigrationModel {
     this.#images -= 1;
   }
 
-  /** MIG_DATA_WRITE: 0, EINVAL outside of RESUMING or for what is not an image of this device. */
+  /** MIG_DATA_WRITE: 0, or EINVAL in other states. The data is judged when RESUMING ends. */
   write(bytes: Uint8Array, at: number, length: number): number {
     if (this.#state !== MigState.resuming) return -errno.EINVAL;
     const { image } = this.#device;
     for (let done = 0; done < length; ) {
       const count = Math.min(length - done, image.size - this.#at);
       const result = image.load(this.#at, bytes, at + done, count);
-      if (result < 0) return this.#refuse(result);
+      if (result < 0) return result;
       this.#at = (this.#at + count) % image.size;
       done += count;
     }
@@ -210,8 +209,8 @@ export class MigrationModel {
   }
 
   /**
-   * The state was replaced by a parked one: goes on running, or stays stopped. A copy that was under
-   * way is not continued. EINVAL for a state that there is not.
+   * The state was replaced by a parked one: goes on running, or stays stopped. A copy that was
+   * under way is not continued. EINVAL for a state that there is not.
    */
   takeUp(): number {
     const parked = this.#state;
@@ -225,7 +224,7 @@ export class MigrationModel {
 
   /** A device reset: RUNNING, whatever was. */
   reset(): void {
-    if (this.#state === MigState.resuming) this.#device.image.discard();
+    this.#device.image.discard();
     if (!this.running) this.#device.start();
     this.#state = MigState.running;
     this.#begin(0);

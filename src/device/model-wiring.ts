@@ -21,7 +21,7 @@ export function parkMappings(memory: GuestMemory): DmaMapping[] {
   return mappings;
 }
 
-/** Puts parked mappings into a guest memory, which owns their descriptors then; 0 or a negated errno. */
+/** Puts parked mappings into a guest memory; their descriptors are gone, whatever it answers. */
 export function takeMappings(memory: GuestMemory, mappings: readonly DmaMapping[]): number {
   const files = new Set(mappings.map(({ fd }) => fd));
   let result = 0;

@@ -8,7 +8,12 @@ import type { MessageDma } from "../memory/transfer.ts";
 import { barLeastBytes } from "../spec/pci.ts";
 import { DeviceFlags, MigState, PciRegion, pciRegions } from "../spec/vfio.ts";
 import { Bar, copyBytes } from "./bar.ts";
-import { type BarShape, type FunctionDescription, ConfigSpace, configBytes } from "./config-space.ts";
+import {
+  type BarShape,
+  ConfigSpace,
+  configBytes,
+  type FunctionDescription,
+} from "./config-space.ts";
 import { DeviceFeatures } from "./device-features.ts";
 import { DeviceState } from "./device-state.ts";
 import { DmaStep } from "./dma-step.ts";
@@ -67,8 +72,8 @@ function layoutOf(description: ModelDescription): StateLayout {
 
 /**
  * A PCI function made of parts: configuration space, memory behind its BARs, interrupts, guest
- * memory, migration. A model derives from it, gives its table, lays registers over its BARs and does
- * its work in slices. What it must remember lies in its state and nowhere else.
+ * memory, migration. A model derives from it, gives its table, lays registers over its BARs and
+ * does its work in slices. What it must remember lies in its state and nowhere else.
  */
 export abstract class PciModel implements VfioDevice {
   readonly name: string;

@@ -3,17 +3,20 @@ import { errno } from "../base/errno.ts";
 import { Window } from "../sys/window.ts";
 import type { DeviceState } from "./device-state.ts";
 import type { MigrationImage } from "./migration-model.ts";
-import { StateHeader } from "./state-layout.ts";
 import type { MigrationSink } from "./vfio-device.ts";
 
+/** So much room for an image is made present before it arrives; a larger one's as it comes. */
+const preparedBytesMax = 2 ** 28;
+
 /**
- * A device's state buffer as the image that migrates. What arrives is staged apart, so that a stream
- * that is refused has changed nothing; it is refused at its header, before the rest is sent.
+ * A device's state buffer as the image that migrates. What arrives is staged apart, so that a
+ * stream that is refused has changed nothing.
  */
 export class StateImage implements MigrationImage {
   readonly size: number;
   readonly #state: DeviceState;
   #staging: Window | null = null;
+  #used = false;
 
   constructor(state: DeviceState) {
     this.#state = state;
@@ -28,21 +31,29 @@ export class StateImage implements MigrationImage {
     bytes.set(this.#state.bytes.subarray(offset, offset + length), at);
   }
 
-  load(offset: number, bytes: Uint8Array, at: number, length: number): number {
+  prepare(): void {
     this.#staging ??= Window.reserve(this.size);
+    this.#staging?.populate(0, Math.min(this.size, preparedBytesMax), true);
+    this.#used = true;
+  }
+
+  load(offset: number, bytes: Uint8Array, at: number, length: number): number {
     if (this.#staging === null) return -errno.ENOMEM;
     this.#staging.bytes.set(bytes.subarray(at, at + length), offset);
-    const complete = offset < StateHeader.size && offset + length >= StateHeader.size;
-    return complete ? this.#state.layout.accepts(this.#staging.view) : 0;
+    return 0;
+  }
+
+  check(): number {
+    return this.#staging === null ? -errno.ENOMEM : this.#state.layout.accepts(this.#staging.view);
   }
 
   commit(): void {
     assert(this.#staging !== null, "an image is committed that was not loaded");
     this.#state.bytes.set(this.#staging.bytes.subarray(0, this.size));
-    this.discard();
   }
 
   discard(): void {
-    this.#staging?.blank();
+    if (this.#used) this.#staging?.blank();
+    this.#used = false;
   }
 }

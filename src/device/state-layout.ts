@@ -88,8 +88,8 @@ export class StateLayout<T extends Sections = Sections> {
   }
 
   /**
-   * Whether a buffer, at least its header, is of this layout: 0, or EINVAL for one of another device,
-   * version or layout.
+   * Whether a buffer, at least its header, is of this layout: 0, or EINVAL for one of another
+   * device, version or layout.
    */
   accepts(view: DataView): number {
     if (view.byteLength < StateHeader.size) return -errno.EINVAL;

@@ -2,7 +2,9 @@ import { bitmapBytes, clearBits, isPowerOfTwo, setBits } from "../base/bitmap.ts
 import { errno } from "../base/errno.ts";
 import { addressEnd } from "./dma-map.ts";
 
-/** The smallest page that can be logged, as in Linux (`vfio_ioctl_device_feature_logging_start`). */
+/**
+ * The smallest page that can be logged, as in Linux (`vfio_ioctl_device_feature_logging_start`).
+ */
 export const loggedPageMin = 4096;
 
 /** The largest: a 1 GiB huge page. */
@@ -163,9 +165,9 @@ export class DirtyLog {
   /**
    * Writes one bit for each `pageSize` bytes from `iova` on into `bitmap` from `at`, in whole u64
    * words, and clears the logged pages that lie in the range as a whole: a page that sticks out is
-   * reported again with its other part. A smaller page than the logged one repeats its bit, a larger
-   * one has the bits of all of its pages. EINVAL while nothing is logged, for a page size that is no
-   * power of two or more than the range, and for a bitmap that does not hold the bits.
+   * reported again with its other part. A smaller page than the logged one repeats its bit, a
+   * larger one has the bits of all of its pages. EINVAL while nothing is logged, for a page size
+   * that is no power of two or more than the range, and for a bitmap that does not hold the bits.
    */
   report(iova: number, length: number, pageSize: number, bitmap: Uint8Array, at: number): number {
     const count = this.reportedPages(iova, length, pageSize, bitmap.length - at);

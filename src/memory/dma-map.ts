@@ -174,7 +174,9 @@ export class DmaMap {
     return region !== null && region.iova === iova && region.size === size;
   }
 
-  /** The region with the address; null where nothing is mapped. Most often it is the last one again. */
+  /**
+   * The region with the address; null where nothing is mapped. Most often it is the last one again.
+   */
   lookup(iova: number): DmaRegion | null {
     const hit = this.#hit;
     if (iova >= hit.iova && iova < hit.end) return hit;

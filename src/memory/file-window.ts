@@ -40,7 +40,9 @@ export class FileWindow {
     return allBits(this.#present, 0, first, last - first + 1);
   }
 
-  /** Lays `length` bytes of a file from `offset`; 0 or a negated errno, then the window is blank. */
+  /**
+   * Lays `length` bytes of a file from `offset`; 0 or a negated errno, then the window is blank.
+   */
   lay(fd: number, offset: number, length: number, writable: boolean): number {
     this.#present.fill(0);
     const result = this.window.lay(fd, offset, length, writable);

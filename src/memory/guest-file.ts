@@ -27,11 +27,11 @@ function copyFew(
  * mappings cost one descriptor and no system call each, and taking one away costs none. The windows
  * go when the last mapping has gone.
  *
- * A window is used only for a file that can neither shrink nor fault (invariant 9). The first is the
- * seal F_SEAL_SHRINK, which only memfds have; the second is what FileWindow populates. Everything
- * else is read and written; a hugetlb file, which Linux cannot write, is left to messages. What stays
- * is a client that punches a hole into its own hugetlb file and takes the page for something else: a
- * fault there ends this process, which serves that client.
+ * A window is used only for a file that can neither shrink nor fault (invariant 9). The first is
+ * the seal F_SEAL_SHRINK, which only memfds have; the second is what FileWindow populates.
+ * Everything else is read and written; a hugetlb file, which Linux cannot write, is left to
+ * messages. What stays is a client that punches a hole into its own hugetlb file and takes the page
+ * for something else: a fault there ends this process, which serves that client.
  */
 export class GuestFile {
   readonly identity: FileIdentity;
@@ -144,15 +144,18 @@ export class GuestFile {
     return opened;
   }
 
-  /** A hugetlb file has no second way but messages; an ordinary one is read and written this time. */
+  /**
+   * A hugetlb file has no second way but messages; an ordinary one is read and written this time.
+   */
   #failed(): null {
     if (this.#hugetlb) this.#reach = Reach.messages;
     return null;
   }
 
   /**
-   * Copies a range of the file into `bytes` from `at`. 0; EFAULT where the file does not reach, EACCES
-   * where it may not be read, EINPROGRESS when it has turned out that only messages reach it.
+   * Copies a range of the file into `bytes` from `at`. 0; EFAULT where the file does not reach,
+   * EACCES where it may not be read, EINPROGRESS when it has turned out that only messages reach
+   * it.
    */
   read(offset: number, bytes: Uint8Array, at: number, length: number, mayMap: boolean): number {
     const reach = this.reachOf(mayMap);

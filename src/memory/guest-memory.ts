@@ -46,8 +46,8 @@ export interface GuestMemoryOptions {
 
 /**
  * The guest's memory as a device sees it: by guest address, through the mappings that the VMM has
- * made. A range may cross mappings that touch. It is checked as a whole first, so a refused write has
- * written nothing.
+ * made. A range may cross mappings that touch. It is checked as a whole first, so a refused write
+ * has written nothing.
  */
 export class GuestMemory {
   /** The cursor of `resolve` for callers that need one at a time. */
@@ -88,10 +88,10 @@ export class GuestMemory {
   }
 
   /**
-   * Adds a mapping and, with the answer 0, takes its descriptor over. EINVAL for an empty range, one
-   * that ends above 2^53, a file that does not reach to the mapping's end, and when the map is full;
-   * ENOSPC for more than the largest mapping; EEXIST for an overlap. A descriptor that is not of a
-   * regular file is as good as none: the mapping is reached by messages.
+   * Adds a mapping and, with the answer 0, takes its descriptor over. EINVAL for an empty range,
+   * one that ends above 2^53, a file that does not reach to the mapping's end, and when the map is
+   * full; ENOSPC for more than the largest mapping; EEXIST for an overlap. A descriptor that is not
+   * of a regular file is as good as none: the mapping is reached by messages.
    */
   map(mapping: Mapping): number {
     const { iova, size, offset, fd } = mapping;
@@ -116,8 +116,8 @@ export class GuestMemory {
   }
 
   /**
-   * Takes away the mapping that is exactly this range, or answers ENOENT. Message DMA that touches it
-   * ends first, and what was logged of it is forgotten: who wants to know asks before.
+   * Takes away the mapping that is exactly this range, or answers ENOENT. Message DMA that touches
+   * it ends first, and what was logged of it is forgotten: who wants to know asks before.
    */
   unmap(iova: number, size: number): number {
     if (!this.#map.has(iova, size)) return -errno.ENOENT;
@@ -141,8 +141,8 @@ export class GuestMemory {
   }
 
   /**
-   * Copies guest memory from `iova` into `bytes` from `at`. 0, EFAULT where nothing is mapped or the
-   * memory is gone, EACCES where reading is not allowed, EINPROGRESS where only messages reach.
+   * Copies guest memory from `iova` into `bytes` from `at`. 0, EFAULT where nothing is mapped or
+   * the memory is gone, EACCES where reading is not allowed, EINPROGRESS where only messages reach.
    */
   read(iova: number, bytes: Uint8Array, at: number, length: number): number {
     assert(at >= 0 && length >= 0 && at + length <= bytes.length, "read outside of the buffer");
@@ -224,10 +224,10 @@ export class GuestMemory {
   }
 
   /**
-   * Where the range lies in this process, for rings: `cursor` with its window and place, or null when
-   * it has to be read and written instead, for whatever reason. A range that is resolved for writing
-   * counts as written; one that is resolved for reading must not be written. Neither the cursor nor
-   * what it shows may be kept: after the next `unmap` the window may show other memory.
+   * Where the range lies in this process, for rings: `cursor` with its window and place, or null
+   * when it has to be read and written instead, for whatever reason. A range that is resolved for
+   * writing counts as written; one that is resolved for reading must not be written. Neither the
+   * cursor nor what it shows may be kept: after the next `unmap` the window may show other memory.
    */
   resolve(
     iova: number,
@@ -250,8 +250,8 @@ export class GuestMemory {
   }
 
   /**
-   * Starts a transfer and returns its status: it has ended, or it is `pending` because a part of it,
-   * and so the whole of it, goes by messages. ENOTCONN when nobody is there to carry messages.
+   * Starts a transfer and returns its status: it has ended, or it is `pending` because a part of
+   * it, and so the whole of it, goes by messages. ENOTCONN when nobody is there to carry messages.
    */
   start(transfer: Transfer): number {
     const { iova, bytes, at, length, direction } = transfer;
@@ -276,7 +276,8 @@ export class GuestMemory {
 
   /**
    * The data of a pending write reaches the memory at some time before its answer, so it counts as
-   * written when it is submitted and once more after every report in between. Ended ones are dropped.
+   * written when it is submitted and once more after every report in between. Ended ones are
+   * dropped.
    */
   #markPending(): void {
     for (const transfer of this.#messageWrites) {

@@ -26,8 +26,8 @@ const appends = 0o2000;
 const scratch = new Arena(4096);
 
 /**
- * What one open file is, so that many descriptors of it can be told to be the same. The time of birth
- * is there because the inode numbers of memfds come from a 32-bit counter that starts over.
+ * What one open file is, so that many descriptors of it can be told to be the same. The time of
+ * birth is there because the inode numbers of memfds come from a 32-bit counter that starts over.
  */
 export class FileIdentity {
   readonly inode: number;
@@ -116,7 +116,10 @@ function repeated(
   return answer(result, length);
 }
 
-/** Reads a range of a file; 0, EFAULT where the file does not reach, EACCES where it may not be read. */
+/**
+ * Reads a range of a file; 0, EFAULT where the file does not reach, EACCES where it may not be
+ * read.
+ */
 export function readFile(
   fd: number,
   offset: number,
@@ -136,8 +139,8 @@ export function readFile(
 }
 
 /**
- * Writes a range of a file, likewise. A `pwrite` behind the end would make the file longer instead of
- * failing, so the caller has compared the range with the file's size.
+ * Writes a range of a file, likewise. A `pwrite` behind the end would make the file longer instead
+ * of failing, so the caller has compared the range with the file's size.
  */
 export function writeFile(
   fd: number,

@@ -2,8 +2,8 @@ import { assert } from "../base/assert.ts";
 import { Window } from "../sys/window.ts";
 
 /**
- * Bytes of the windows that exist. Few sizes, so that every window is reused; all below the 4 GiB at
- * which Node 20 ends the process, and multiples of a huge page.
+ * Bytes of the windows that exist. Few sizes, so that every window is reused; all below the 4 GiB
+ * at which Node 20 ends the process, and multiples of a huge page.
  */
 export const windowSizes = [2 ** 21, 2 ** 26, 2 ** 30] as const;
 
@@ -19,8 +19,8 @@ export function windowSizeFor(length: number): number {
 }
 
 /**
- * Windows that nobody uses at the moment. A window is made when none is free and is never given back
- * to the kernel, because a view of it may be reachable for as long as the process lives.
+ * Windows that nobody uses at the moment. A window is made when none is free and is never given
+ * back to the kernel, because a view of it may be reachable for as long as the process lives.
  */
 export class WindowPool {
   readonly #free = new Map<number, Window[]>(windowSizes.map((size) => [size, []]));
@@ -36,7 +36,9 @@ export class WindowPool {
     return this.#made;
   }
 
-  /** A blank window of one of `windowSizes`; null at the pool's limit, or where addresses run out. */
+  /**
+   * A blank window of one of `windowSizes`; null at the pool's limit, or where addresses run out.
+   */
   take(size: number): Window | null {
     const free = this.#free.get(size);
     assert(free !== undefined, `there are no windows of ${size} bytes`);

@@ -61,11 +61,19 @@ export class Lane {
   receive(blocking: boolean): number {
     const room = this.framer.room();
     const address = this.#arena.address + this.framer.end;
-    const received = this.channel.receive(address, room, blocking ? 0 : MSG_DONTWAIT);
+    const { channel } = this;
+    const received = channel.receive(address, room, blocking ? 0 : MSG_DONTWAIT);
     if (received <= 0) return received;
+    if (channel.truncated) return this.#loseDescriptors();
     this.framer.received(received);
-    if (this.channel.receivedFdCount > 0) this.#attach();
+    if (channel.receivedFdCount > 0) this.#attach();
     return received;
+  }
+
+  /** This process has no free descriptor: a message has lost its own, and cannot be served. */
+  #loseDescriptors(): number {
+    this.channel.closeReceived();
+    return -errno.EMFILE;
   }
 
   /** One descriptor more than allowed is kept, so that the message's handler sees the breach. */

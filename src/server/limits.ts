@@ -31,6 +31,9 @@ export const receiveSlackBytes = 262_144;
  */
 export const replyBatchBytes = 32_768;
 
+/** Loans from this size on are sent without a copy. */
+export const loanBytesMin = 65_536;
+
 /** Requests served between two looks at the control word and the outbox. */
 export const batchRequestsMax = 64;
 

@@ -5,7 +5,8 @@ import type { Channel } from "../sys/channel.ts";
 import { MSG_DONTWAIT } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { viewOf } from "../sys/libc.ts";
-import { messageBytesMax, replyBatchBytes } from "./limits.ts";
+import { LoanPipe } from "../sys/loan.ts";
+import { loanBytesMin, messageBytesMax, replyBatchBytes } from "./limits.ts";
 
 /** A message that carries descriptors is sent alone, so that nobody can take them for another's. */
 export interface Parcel {
@@ -40,6 +41,9 @@ export class Outbox {
   #parcels: Parcel[] = [];
   #lentAddress = 0;
   #lentBytes = 0;
+  /** A part of the loan may be in the pipe. */
+  #lending = false;
+  readonly #loan = new LoanPipe();
 
   constructor(channel: Channel) {
     this.#channel = channel;
@@ -126,12 +130,24 @@ export class Outbox {
     const end = parcel === undefined ? this.#tail : parcel.from;
     const address = this.#arena.address + this.#head;
     const own = end - this.#head;
-    const sent =
-      this.#lentBytes > 0 && end === this.#tail
-        ? this.#channel.sendTwo(address, own, this.#lentAddress, this.#lentBytes, MSG_DONTWAIT)
-        : this.#channel.send(address, own, MSG_DONTWAIT);
+    const lends = this.#lentBytes > 0 && end === this.#tail;
+    const sent = lends
+      ? this.#sendLent(address, own)
+      : this.#channel.send(address, own, MSG_DONTWAIT);
     if (sent > 0) this.#advance(sent, own);
     return sent;
+  }
+
+  /** A large loan goes without a copy, behind the bytes before it; a small one is not worth the calls. */
+  #sendLent(address: number, own: number): number {
+    const { fd } = this.#channel;
+    if (this.#loan.works && (this.#lending || this.#lentBytes >= loanBytesMin)) {
+      if (own > 0) return this.#channel.send(address, own, MSG_DONTWAIT);
+      this.#lending = true;
+      const sent = this.#loan.send(fd, this.#lentAddress, this.#lentBytes);
+      if (this.#loan.works) return sent;
+    }
+    return this.#channel.sendTwo(address, own, this.#lentAddress, this.#lentBytes, MSG_DONTWAIT);
   }
 
   #advance(sent: number, own: number): void {
@@ -139,6 +155,7 @@ export class Outbox {
     this.#head += fromOwn;
     this.#lentAddress += sent - fromOwn;
     this.#lentBytes -= sent - fromOwn;
+    if (this.#lentBytes === 0) this.#lending = false;
   }
 
   #sendParcel(parcel: Parcel): number {
@@ -162,5 +179,7 @@ export class Outbox {
     this.#head = 0;
     this.#tail = 0;
     this.#lentBytes = 0;
+    this.#lending = false;
+    this.#loan.clear();
   }
 }

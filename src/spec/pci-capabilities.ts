@@ -378,8 +378,8 @@ export const ProcessAddressSpace = registers("process address space ID capabilit
 });
 
 /**
- * Vendor-Specific Extended Capability, its head [7.9.5]; the vendor's registers follow, and `length`
- * counts both.
+ * Vendor-Specific Extended Capability, its head [7.9.5]; the vendor's registers follow, and
+ * `length` counts both.
  */
 export const VendorSpecificExtended = registers("vendor-specific extended capability", 8, {
   HEAD: head,

@@ -1,6 +1,6 @@
 import { assert } from "../base/assert.ts";
 import * as k from "./constants.ts";
-import { mmap, munmap, viewOf } from "./libc.ts";
+import { madvise, mmap, munmap, viewOf } from "./libc.ts";
 
 /**
  * Anonymous memory with a known address, which system calls and JavaScript see alike. It is touched
@@ -21,6 +21,14 @@ export class Arena {
     const buffer = viewOf(this.address, this.size);
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
+  }
+
+  /**
+   * Asks for huge pages, which halve the time to copy what is not in a cache. For memory that is
+   * used as a whole: the first touch of each 2 MiB costs all of it.
+   */
+  useHugePages(): void {
+    madvise(this.address, this.size, k.MADV_HUGEPAGE);
   }
 
   /** Gives the memory back; the caller promises that no view of it is used again. */

@@ -71,15 +71,17 @@ export class Channel {
     this.truncated = false;
     const result = libc.recvmsg(this.fd, this.#receiveHeader, flags | k.MSG_CMSG_CLOEXEC);
     const received = view.getUint32(receiveAt + msghdr.controllen, true);
-    if (result >= 0 && received >= cmsghdr.data) this.#takeDescriptors();
+    if (result >= 0) {
+      // Without a free descriptor the kernel drops what came and says so in the flags alone.
+      this.truncated = (view.getUint32(receiveAt + msghdr.flags, true) & k.MSG_CTRUNC) !== 0;
+      if (received >= cmsghdr.data) this.#takeDescriptors();
+    }
     return result;
   }
 
   #takeDescriptors(): void {
     const length = this.#view.getUint32(receiveControlAt + cmsghdr.length, true);
     this.receivedFdCount = (length - cmsghdr.data) >> 2;
-    const flags = this.#view.getUint32(receiveAt + msghdr.flags, true);
-    this.truncated = (flags & k.MSG_CTRUNC) !== 0;
   }
 
   /** Closes what came with the last `receive`, from the place `kept` on. */

@@ -19,6 +19,8 @@ export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const SHUT_RDWR = 2;
 
 export const F_DUPFD_CLOEXEC = 1030;
+export const F_SETPIPE_SZ = 1031;
+export const F_GETPIPE_SZ = 1032;
 export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const F_ADD_SEALS = 1033;
@@ -32,6 +34,8 @@ export const O_WRONLY = 1;
 export const O_NONBLOCK = 0o4000;
 export const MFD_CLOEXEC = 1;
 export const MFD_ALLOW_SEALING = 2;
+export const O_CLOEXEC = 0o2000000;
+export const SPLICE_F_NONBLOCK = 2;
 export const EFD_NONBLOCK = 0o4000;
 export const EFD_CLOEXEC = 0o2000000;
 
@@ -43,6 +47,7 @@ export const MAP_PRIVATE = 2;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
+export const MADV_HUGEPAGE = 14;
 export const MADV_POPULATE_READ = 22;
 export const MADV_POPULATE_WRITE = 23;
 

@@ -79,7 +79,21 @@ export const statx = bind(
 export const fstatfs = bind("int fstatfs(int fd, uintptr_t buffer)");
 export const madvise = bind3("int madvise(uintptr_t address, size_t length, int advice)");
 export const munmap = bind("int munmap(uintptr_t address, size_t length)");
+export const pipe2 = bind("int pipe2(uintptr_t fds, int flags)");
+export const vmsplice = bind4(
+  "intptr_t vmsplice(int fd, uintptr_t pieces, size_t count, unsigned int flags)",
+);
 export const sigaction = bind("int sigaction(int signal, uintptr_t action, uintptr_t old)");
+
+const spliceNative = library.func(
+  "intptr_t splice(int from, uintptr_t fromAt, int to, uintptr_t toAt, size_t length, unsigned int flags)",
+) as unknown as Native;
+
+/** Moves bytes out of a pipe; how many, or a negated errno. */
+export function splice(pipe: number, to: number, length: number): number {
+  const result = spliceNative(pipe, 0, to, 0, length, 0);
+  return result < 0 ? -koffi.errno() : result;
+}
 
 const mmapNative = library.func(
   "intptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",

@@ -25,16 +25,16 @@ function address(path: string): number {
   return 2 + bytes.length + 1;
 }
 
-function streamSocket(): number {
-  const fd = libc.socket(k.AF_UNIX, k.SOCK_STREAM | k.SOCK_CLOEXEC, 0);
+function streamSocket(flags = 0): number {
+  const fd = libc.socket(k.AF_UNIX, k.SOCK_STREAM | k.SOCK_CLOEXEC | flags, 0);
   if (fd < 0) throw new FerryError("no-socket", `cannot make a socket: ${errnoName(fd)}`);
   return fd;
 }
 
-/** Connects; the descriptor, or a negated errno. */
-export function connectUnix(path: string): number {
+/** Connects; the descriptor, or a negated errno. `flags` are of the socket's type. */
+export function connectUnix(path: string, flags = 0): number {
   const length = address(path);
-  const fd = streamSocket();
+  const fd = streamSocket(flags);
   const result = libc.connect(fd, scratch.address, length);
   if (result === 0) return fd;
   libc.close(fd);
@@ -58,7 +58,8 @@ function removeStale(path: string): void {
       `${path} exists and is not a socket. Remove it or choose another path.`,
     );
   }
-  const probe = connectUnix(path);
+  // Non-blocking: a listener with a full backlog is alive, and would let us wait.
+  const probe = connectUnix(path, k.SOCK_NONBLOCK);
   if (probe === -errno.ECONNREFUSED) {
     unlinkSync(path);
     return;
@@ -81,8 +82,11 @@ export function listenUnix(path: string, backlog: number): number {
     throw new FerryError("cannot-bind", `cannot listen on ${path}: ${errnoName(bound)}.`);
   }
   const listening = libc.listen(fd, backlog);
-  if (listening < 0)
-    throw new FerryError("cannot-listen", `cannot listen on ${path}: ${errnoName(listening)}.`);
+  if (listening < 0) {
+    libc.close(fd);
+    const reason = errnoName(listening);
+    throw new FerryError("cannot-listen", `cannot listen on ${path}: ${reason}.`);
+  }
   setNonBlocking(fd, true);
   return fd;
 }

@@ -13,7 +13,7 @@ describe("bits in a row of bytes", () => {
   it("are set, cleared and tested as in an array of booleans", () => {
     const step = fc.record({ set: fc.boolean(), first: fc.nat(190), count: fc.nat(200) });
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 20 }), fc.nat(3), (steps, at) => {
+      fc.property(fc.array(step, { maxLength: 20, size: "max" }), fc.nat(3), (steps, at) => {
         const bytes = new Uint8Array(60).fill(0x5a);
         bytes.fill(0, at, at + 50);
         const model = new Array<boolean>(400).fill(false);

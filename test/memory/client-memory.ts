@@ -1,4 +1,6 @@
-/** Guest memory as a VMM has it: a file that it reads and writes by itself, lent to a device by fd. */
+/**
+ * Guest memory as a VMM has it: a file that it reads and writes by itself, lent to a device by fd.
+ */
 import { closeSync, fstatSync, openSync, readdirSync, readSync, writeSync } from "node:fs";
 import type { Mapping } from "../../src/memory/guest-memory.ts";
 import { F_SEAL_SHRINK } from "../../src/sys/constants.ts";

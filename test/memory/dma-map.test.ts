@@ -13,6 +13,7 @@ describe("the map of DMA regions", () => {
     const step = 0x1000;
     const actions = fc.array(fc.record({ slot: fc.nat(slots - 1), count: fc.nat(1500) }), {
       maxLength: 12,
+      size: "max",
     });
     fc.assert(
       fc.property(actions, fc.constantFrom(1, 7, 1999), (runs, stride) => {

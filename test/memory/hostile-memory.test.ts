@@ -88,7 +88,7 @@ describe("memory that a client lends", () => {
     client.close();
   });
 
-  it("answers EFAULT behind the end of an unsealed memfd that was cut off, and leaves it short", () => {
+  it("answers EFAULT behind the end of an unsealed memfd that was cut off", () => {
     const client = ClientMemory.create(mebibyte, 0);
     expect(guest.map(client.mapping(0, mebibyte))).toBe(0);
     expectEveryAccess(mebibyte - page, 0);
@@ -131,7 +131,7 @@ describe("memory that a client lends", () => {
     client.close();
   });
 
-  it("leaves a stale view of unmapped memory harmless: it neither crashes nor reaches the client", () => {
+  it("leaves a stale view harmless: it neither crashes nor reaches the client", () => {
     const client = ClientMemory.create(mebibyte);
     client.write(0, pattern(page));
     expect(guest.map(client.mapping(0, mebibyte))).toBe(0);
@@ -266,7 +266,7 @@ describe("memory that a client lends", () => {
     client.close();
   });
 
-  it("keeps writing where it did when F_SEAL_FUTURE_WRITE comes later, and refuses the rest", () => {
+  it("refuses to write what F_SEAL_FUTURE_WRITE came before", () => {
     const client = ClientMemory.create(2 * gibibyte);
     expect(guest.map(client.mapping(0, 2 * gibibyte))).toBe(0);
     expect(guest.write(0, bytes, 0, 64)).toBe(0);

@@ -167,7 +167,7 @@ class Pair {
 describe("guest memory and its model", () => {
   it("answer alike and hold the same bytes", () => {
     fc.assert(
-      fc.property(fc.array(operation, { maxLength: 60 }), (steps) => {
+      fc.property(fc.array(operation, { maxLength: 60, size: "max" }), (steps) => {
         const pair = new Pair();
         try {
           for (const step of steps) pair.apply(step);
@@ -272,7 +272,7 @@ describe("the dirty log and its model", () => {
       fc.property(
         pageSizes,
         ranges,
-        fc.array(logStep, { maxLength: 40 }),
+        fc.array(logStep, { maxLength: 40, size: "max" }),
         (pageSize, mebibytes, steps) => {
           const logged = mebibytes.map((n) => ({ iova: base + n * 2 ** 20, length: 2 ** 20 }));
           const log = new DirtyLog();

@@ -130,7 +130,7 @@ describe("a transfer", () => {
     expect(session.cancelled).toEqual([]);
   });
 
-  it("counts as a write when it is started, and again after each report while it is pending", () => {
+  it("counts as a write when it is started, and again after each report", () => {
     const dirty = (iova: number): number => {
       const bitmap = new Uint8Array(8);
       expect(guest.loggingReport(iova, page, page, bitmap, 0)).toBe(0);

@@ -24,7 +24,7 @@ const results = [3, 2, 0].map((free) => {
   near.sendWithFds(arena.address, 1, sent);
   far.receive(arena.address, 10);
   const { receivedFdCount: received, truncated } = far;
-  // Takes the places of the closed descriptors again, so that the next round begins as this one did.
+  // What came takes the places of the closed descriptors, so that each round begins alike.
   fillers.push(...far.receivedFds.subarray(0, received));
   return { free, sent: sent.length, received, truncated };
 });

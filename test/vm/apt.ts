@@ -150,7 +150,7 @@ async function debianSites(options: readonly string[]): Promise<string[]> {
   return [...text.matchAll(/^(\S+) Debian Debian$/gm)].map((match) => match[1]!);
 }
 
-/** Our folders, and the machine's own way to its package server: proxies, time-outs, credentials. */
+/** Our folders, and the machine's own way to its package server: proxies, credentials. */
 async function aptConfiguration(folder: string, architecture: string): Promise<string> {
   const machine = await run("apt-config", ["dump"], { what: "Reading apt's configuration" });
   const inherited = machine

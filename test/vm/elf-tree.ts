@@ -1,4 +1,4 @@
-/** Runs programs of an unpacked Debian tree by the tree's own dynamic linker, and finds their libraries. */
+/** Programs of an unpacked Debian tree: how to run them, and the libraries that they need. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 

@@ -29,7 +29,7 @@ export interface PreparedGuest {
   readonly machine: readonly string[];
 }
 
-/** Prepares a guest, or returns it from the cache. Throws a PrepareError with one clear sentence. */
+/** Prepares a guest, or returns it from the cache. Throws a PrepareError: one clear sentence. */
 export async function prepare(name: GuestName): Promise<PreparedGuest> {
   try {
     await mkdir(cacheFolder, { recursive: true });

@@ -1,4 +1,4 @@
-/** A client of QMP, QEMU's control protocol: one JSON object a line (QEMU, docs/interop/qmp-spec). */
+/** A client of QMP, QEMU's control protocol: one JSON object a line (docs/interop/qmp-spec). */
 import type { Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { within } from "./deadline.ts";
@@ -36,7 +36,7 @@ export class QmpClient {
     this.#socket = socket;
     const lines = createInterface({ input: socket });
     lines.on("line", (line) => this.#receive(line));
-    // A QEMU that was killed resets the connection: what was asked of it is rejected at "close".
+    // A QEMU that was killed resets the connection: "close" rejects what was asked of it.
     lines.on("error", () => {});
     socket.on("error", () => {});
     this.#closed = new Promise((_, reject) => {
@@ -69,7 +69,7 @@ export class QmpClient {
     return String(await this.execute("human-monitor-command", { "command-line": commandLine }));
   }
 
-  /** Waits for an event, which may have come since the connection was made; takes it off the list. */
+  /** Waits for an event, which may have come already; takes it off the list. */
   event(
     name: string,
     timeoutMs: number,

@@ -6,7 +6,7 @@ export class PrepareError extends Error {
   override readonly name = "PrepareError";
 }
 
-/** What is kept of a program's output: enough for any answer that is read, and for its last words. */
+/** What is kept of a program's output: enough for any answer and for its last words. */
 const outputLimitBytes = 4 << 20;
 
 /** Lines of a failed program's output that are repeated to the person who waits. */

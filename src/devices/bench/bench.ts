@@ -23,6 +23,8 @@ const lengthMax = 16 << 20;
 /** A slice of mapped DMA ends after so many bytes, or so many operations. */
 const sliceBytesMax = 4 << 20;
 const sliceOperationsMax = 1024;
+/** A client that asks for the status lends its time to mapped DMA: so many slices at most. */
+const pollSlicesMax = 1024;
 /** What a fill fills with. */
 const pattern = 0x5a;
 const scratchBytes = 1 << 20;
@@ -32,6 +34,7 @@ export class BenchDevice extends PciModel {
   readonly #registers = this.bank(0, Bench, {
     DOORBELL: (vector) => this.interrupts.raise(vector),
     DMA_COMMAND: (command) => this.#start(command),
+    DMA_STATUS: { read: () => this.#poll() },
   });
   readonly #buffer = new Uint8Array(lengthMax);
   /** So many bytes of the buffer are known to be the pattern. */
@@ -89,6 +92,11 @@ export class BenchDevice extends PciModel {
 
   get #byMessages(): boolean {
     return this.#registers.get("DMA_COMMAND") >= Command.messageRead;
+  }
+
+  #poll(): number {
+    for (let i = 0; i < pollSlicesMax && this.busy && !this.#byMessages; i++) this.#mappedSlice();
+    return this.#registers.get("DMA_STATUS");
   }
 
   protected override get hasWork(): boolean {
