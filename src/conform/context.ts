@@ -1,7 +1,13 @@
 import { errno } from "../base/errno.ts";
 import { FerryError } from "../base/errors.ts";
 import { RawClient, type RawMessage } from "../client/raw-client.ts";
-import { deviceReset, getMigState, message, proposal, setMigState } from "../client/raw-requests.ts";
+import {
+  deviceReset,
+  getMigState,
+  message,
+  proposal,
+  setMigState,
+} from "../client/raw-requests.ts";
 import { DeviceFlags, FeatureMigState, MigState } from "../spec/vfio.ts";
 import { Command, HeaderFlags } from "../spec/vfio-user.ts";
 import { closeFd, createEventfd, drainEventfd } from "../sys/descriptors.ts";

@@ -1,14 +1,8 @@
 import { readSync, writeSync } from "node:fs";
+import { errno } from "../base/errno.ts";
 import type { RawMessage } from "../client/raw-client.ts";
 import { dmaAccess, dmaMap, message, type RawRequest } from "../client/raw-requests.ts";
-import { errno } from "../base/errno.ts";
-import {
-  Command,
-  DmaAccess,
-  DmaMapFlags,
-  HeaderFlags,
-  MessageType,
-} from "../spec/vfio-user.ts";
+import { Command, DmaAccess, DmaMapFlags, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
 import { F_SEAL_GROW, F_SEAL_SHRINK } from "../sys/constants.ts";
 import { addSeals, closeFd, createMemfd } from "../sys/descriptors.ts";
 import { expectEqual, expectThat } from "./expect.ts";

@@ -134,11 +134,14 @@ export class Interrupts {
 
   setIrqs(request: IrqRequest): number {
     const irq = this.irqs[request.index];
-    if (irq !== undefined && request.start + request.count <= irq.count) {
-      return (this.#all[request.index] as IntxLine | IrqVectors).set(request);
+    if (irq === undefined || request.start + request.count > irq.count) {
+      closeAll(request);
+      return -errno.EINVAL;
     }
-    closeAll(request);
-    return -errno.EINVAL;
+    const result = (this.#all[request.index] as IntxLine | IrqVectors).set(request);
+    // Without messages it is the line's turn again.
+    this.#intx.deliver();
+    return result;
   }
 
   get watches(): readonly Watch[] {

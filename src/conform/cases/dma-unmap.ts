@@ -139,7 +139,10 @@ export const cases = casesOf(
       run(context) {
         const peer = context.open();
         map(peer, 0);
-        const bitmap = joined(encoded(DmaUnmapBitmap, { pageSize: page, size: 8 }), littleEndian(0, 8));
+        const bitmap = joined(
+          encoded(DmaUnmapBitmap, { pageSize: page, size: 8 }),
+          littleEndian(0, 8),
+        );
         peer.refused(dmaUnmap({ flags: getDirtyBitmap, size: page }, bitmap));
         peer.done(dmaUnmap({ size: page }));
       },

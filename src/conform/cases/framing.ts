@@ -1,4 +1,5 @@
 import { errno } from "../../base/errno.ts";
+import { RawClient } from "../../client/raw-client.ts";
 import {
   cut,
   deviceGetInfo,
@@ -12,7 +13,6 @@ import { DeviceInfo, PciRegion } from "../../spec/vfio.ts";
 import { Command, Header, HeaderFlags, MessageType, RegionAccess } from "../../spec/vfio-user.ts";
 import { closeFd } from "../../sys/descriptors.ts";
 import { socketPair } from "../../sys/unix.ts";
-import { RawClient } from "../../client/raw-client.ts";
 import { memoryOf, readBytes } from "../actions.ts";
 import { casesOf, Mismatch } from "../case.ts";
 import { type Context, pause } from "../context.ts";

@@ -1,6 +1,6 @@
-import { RegionAccess } from "../../spec/vfio-user.ts";
-import { PciRegion } from "../../spec/vfio.ts";
 import { cut, regionRead, regionWrite, with64 } from "../../client/raw-requests.ts";
+import { PciRegion } from "../../spec/vfio.ts";
+import { RegionAccess } from "../../spec/vfio-user.ts";
 import { memoryOf, readBytes } from "../actions.ts";
 import { casesOf } from "../case.ts";
 import { ourCapabilities } from "../context.ts";

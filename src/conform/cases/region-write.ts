@@ -1,6 +1,6 @@
-import { HeaderFlags, RegionAccess } from "../../spec/vfio-user.ts";
 import { cut, regionRead, regionWrite, with64 } from "../../client/raw-requests.ts";
 import { PciRegion } from "../../spec/vfio.ts";
+import { HeaderFlags, RegionAccess } from "../../spec/vfio-user.ts";
 import { memoryOf, readBytes } from "../actions.ts";
 import { casesOf } from "../case.ts";
 import { expectBytes, expectEqual } from "../expect.ts";
