@@ -25,7 +25,9 @@ const mistakes: ReadonlySet<string> = new Set([
   "unknown-option",
   "unknown-region",
   "usage",
+  "no-control",
   "no-device",
+  "no-socket",
 ]);
 
 const standardOutput = 1;

@@ -4,7 +4,11 @@ import type {
   ConfigDescription,
   RegisterDescription,
 } from "../device/config-description.ts";
-import type { DeviceDescription, IrqDescription, RegionDescription } from "../device/description.ts";
+import type {
+  DeviceDescription,
+  IrqDescription,
+  RegionDescription,
+} from "../device/description.ts";
 import type { Limits } from "../wire/negotiate.ts";
 
 /** What the server agreed to; null where another client negotiated. */

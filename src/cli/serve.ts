@@ -74,8 +74,13 @@ async function serve(device: string | undefined, options: ServeOptions): Promise
     fatal: (message, error) => log.fatal({ err: error }, message),
   });
   host.installFatal();
-  if (options.takeOver !== undefined) await takeOver(host, options.takeOver);
-  else await serveDevices(host, device, options);
+  try {
+    if (options.takeOver !== undefined) await takeOver(host, options.takeOver);
+    else await serveDevices(host, device, options);
+  } catch (thrown) {
+    await host.stop();
+    throw thrown;
+  }
   const control = await openControl(host, options, log);
   for (const berth of host.berths) {
     log.info(

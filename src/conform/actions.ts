@@ -108,6 +108,9 @@ export function startEcho(peer: Peer, { source, target, length }: Echo): void {
   write32(peer, 0, hello.start, 1);
 }
 
+/** Clears the causes of the hello device's interrupt line. */
+export const acknowledgeHello = (peer: Peer): void => write32(peer, 0, hello.cause, 0xffff_ffff);
+
 /** Waits for the end of the hello device's echo: 0 or an errno. */
 export function echoResult(peer: Peer): number {
   for (let i = 0; i < polls; i++) {

@@ -1,4 +1,4 @@
-import { messageOf } from "../base/errors.ts";
+import { FerryError, messageOf } from "../base/errors.ts";
 import { type Case, Mismatch } from "./case.ts";
 import { cases as deviceFeature } from "./cases/device-feature.ts";
 import { cases as deviceGetInfo } from "./cases/device-get-info.ts";
@@ -54,11 +54,18 @@ export interface Result {
   readonly outcome: Outcome;
 }
 
-/** Asks a server once what it offers; throws when it does not even agree on a version. */
+/** Asks a server once what it offers; throws when it does not even do that. */
 export function surveyServer(path: string, timeoutMs = defaultTimeoutMs): Offer {
   const context = new Context(path, null, timeoutMs);
   try {
     return survey(context.open());
+  } catch (thrown) {
+    if (!(thrown instanceof Mismatch)) throw thrown;
+    throw new FerryError(
+      "no-answer",
+      `${path} does not tell what it offers: expected ${thrown.expected}, came ${thrown.came}. ` +
+        "Is it a vfio-user server, and is nobody else its client?",
+    );
   } finally {
     context.end();
   }

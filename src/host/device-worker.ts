@@ -83,6 +83,9 @@ export class DeviceWorker {
       case "ready":
         this.#settle(0)?.resolve(null);
         break;
+      case "failed":
+        this.#settle(0)?.reject(new FerryError(notice.code, notice.reason));
+        break;
       case "ended":
         this.#onEnded();
         break;

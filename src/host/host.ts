@@ -44,6 +44,8 @@ export class Host {
   readonly #fatal: Fatal;
   readonly #acceptor = new Acceptor(() => performance.now());
   readonly #berths: Berth[] = [];
+  /** Every device that was made, served or not. */
+  readonly #devices: ServedDevice[] = [];
   #accepting: Promise<void> | null = null;
 
   constructor(events: HostEvents) {
@@ -82,7 +84,9 @@ export class Host {
       claimed: () => this.#events.claimed(spec.name),
       released: () => this.#events.released(spec.name),
     };
-    return new ServedDevice(worker, events, () => this.#acceptor.nudge());
+    const device = new ServedDevice(worker, events, () => this.#acceptor.nudge());
+    this.#devices.push(device);
+    return device;
   }
 
   /** Accepts clients for a device from a listening socket. */
@@ -95,7 +99,7 @@ export class Host {
   /** Accepts nobody any more, sends every client away, and ends the workers. */
   async stop(): Promise<void> {
     await this.stopAccepting();
-    await Promise.all(this.#berths.map(({ device }) => device.stop()));
+    await Promise.all(this.#devices.map((device) => device.stop()));
     for (const { socketPath } of this.#berths) {
       if (socketPath !== null) rmSync(socketPath, { force: true });
     }

@@ -6,7 +6,7 @@ import { performance } from "node:perf_hooks";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
 import { errnoName } from "../base/errno.ts";
-import { FerryError } from "../base/errors.ts";
+import { FerryError, messageOf } from "../base/errors.ts";
 import { describeDevice } from "../device/description.ts";
 import type { VfioDevice, Wiring } from "../device/vfio-device.ts";
 import { End, Session } from "../server/session.ts";
@@ -19,15 +19,39 @@ assert(parentPort !== null, "worker.ts runs as a worker");
 const port = parentPort;
 const tell = (notice: Notice): void => port.postMessage(notice);
 
-const { create } = (await import(spec.module)) as {
-  create(options: Readonly<Record<string, string>>): VfioDevice;
-};
-const device = create(spec.options);
+const device = await make().catch((thrown: unknown) => {
+  const code = thrown instanceof FerryError ? thrown.code : "no-device";
+  tell({ kind: "failed", code, reason: messageOf(thrown) });
+  process.exit();
+});
 const mailWaits = (): boolean =>
   Atomics.load(words, ControlWord.posted) !== Atomics.load(words, ControlWord.taken);
 const session = new Session(device, mailWaits, () => performance.now());
 const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [], dirtyLog: null };
 let stopped = false;
+
+/** What a device's module exports. */
+interface DeviceModule {
+  create?(options: Readonly<Record<string, string>>): VfioDevice;
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+async function make(): Promise<VfioDevice> {
+  const { create, options } = (await import(spec.module)) as DeviceModule;
+  if (create === undefined) {
+    throw new FerryError("no-device", `${spec.name} exports no function create(options).`);
+  }
+  const known = Object.keys(options ?? {});
+  const unknown = Object.keys(spec.options).find((name) => !known.includes(name));
+  if (options !== undefined && unknown !== undefined) {
+    const list = known.length === 0 ? "none" : known.join(", ");
+    throw new FerryError(
+      "unknown-option",
+      `${spec.name} has no option ${unknown}; it has ${list}.`,
+    );
+  }
+  return create(spec.options);
+}
 
 /** A device at rest; its client, if there is one, waits. */
 function park(): ParkedDevice {

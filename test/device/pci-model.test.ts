@@ -218,7 +218,7 @@ describe("work", () => {
 });
 
 describe("DEVICE_FEATURE of a model", () => {
-  it.each([
+  it.each<[number, number, number]>([
     [Feature.migration, get, 8],
     [Feature.migDeviceState, get | set, 8],
     [Feature.migDataSize, get, 8],
@@ -446,13 +446,13 @@ describe("a parked model", () => {
 
   it("goes on in a successor with its state, mappings, eventfds and masks", () => {
     const { device, guest, eventfds, vmm } = wiredUp();
+    const successor = new TestModel();
     const before = openFds();
     const wiring = device.park() as Wiring;
     expect(device.aborts).toBe(1);
     expect(openFds(), "nothing the client needs is closed").toBe(before);
     expect(wiring.irqs).toHaveLength(4);
     expect(device.memory.mapCount).toBe(0);
-    const successor = new TestModel();
     expect(successor.takeUp(wiring, device.state.slice())).toBe(0);
     const next = new Vmm(successor);
     expect(next.read(0, Registers.at.VALUE)).toBe(55);

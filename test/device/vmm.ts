@@ -108,8 +108,8 @@ export class Vmm {
 
   /** Answers what the device answers. */
   write(region: number, offset: number, value: number, count = 4): number {
-    this.#bytes.fill(0);
-    this.#bytes.writeUIntLE(value, 0, Math.min(count, 6));
+    if (count === 8) this.#bytes.writeBigUInt64LE(BigInt(value));
+    else this.#bytes.writeUIntLE(value, 0, count);
     return this.device.write(region, offset, this.#bytes, 0, count);
   }
 

@@ -27,13 +27,11 @@ async function succeed(times: number, twin: boolean): Promise<LoadCounts> {
   return counts;
 }
 
-test(
-  `a device under load is handed from process to process ${successions} times, nothing is lost`,
-  { timeout: 30_000 + successions * 5_000 },
-  async () => {
-    nothingLost(await succeed(successions, false));
-  },
-);
+test(`a device under load is handed from process to process ${successions} times, nothing is lost`, {
+  timeout: 30_000 + successions * 5_000,
+}, async () => {
+  nothingLost(await succeed(successions, false));
+});
 
 test("the same with a twin socket", async () => {
   nothingLost(await succeed(Math.min(successions, 8), true));

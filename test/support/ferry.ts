@@ -12,6 +12,8 @@ export interface LogLine {
   readonly msg: string;
   readonly level: number;
   readonly device?: string;
+  /** The last line of a server that did not start. */
+  readonly error?: { readonly code: string; readonly message: string };
 }
 
 /** A temporary folder with a short path, for sockets. */
@@ -72,7 +74,8 @@ export class Ferry {
   static async fails(args: readonly string[]): Promise<{ code: number | null; text: string }> {
     const ferry = new Ferry(args, {}, []);
     const code = await ferry.exited;
-    return { code, text: ferry.noise };
+    const said = ferry.lines.map(({ error }) => error?.message ?? "").join("");
+    return { code, text: ferry.noise + said };
   }
 
   get pid(): number {

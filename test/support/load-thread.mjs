@@ -86,7 +86,10 @@ function doEcho(which) {
   const length = 1 + ((counts.rounds * 7919) % half);
   ram.bytes.fill(counts.rounds & 0xff, 0, length);
   ram.bytes.fill(~counts.rounds & 0xff, half, half + length);
-  for (const [at, value] of [[register.source, iova], [register.target, iova + half]]) {
+  for (const [at, value] of [
+    [register.source, iova],
+    [register.target, iova + half],
+  ]) {
     view.setUint32(0, value, true);
     view.setUint32(4, 0, true);
     must(device.write(0, at, bytes, 0, 8), "address");

@@ -102,6 +102,7 @@ function tryAllFrom(context: Context, from: number, all: readonly number[]): voi
     if (to === resuming) writeAll(peer, stream);
     move(peer, running);
   }
+  peer.close();
 }
 
 /** What a client needs of a stopped device to go on with a migration or to take it over. */

@@ -1,13 +1,13 @@
 import { RawClient } from "../../client/raw-client.ts";
-import { cut, setIrqs } from "../../client/raw-requests.ts";
+import { cut, deviceReset, setIrqs } from "../../client/raw-requests.ts";
 import { IrqFlags, IrqSet, IrqSetFlags, PciIrq } from "../../spec/vfio.ts";
 import { closeFd, drainEventfd } from "../../sys/descriptors.ts";
 import { socketPair } from "../../sys/unix.ts";
-import { ring } from "../actions.ts";
+import { acknowledgeHello, ring } from "../actions.ts";
 import { casesOf } from "../case.ts";
 import { type Context, pause } from "../context.ts";
 import { expectEqual, expectThat } from "../expect.ts";
-import { known, type Offer, vectors, vectorsOf } from "../offer.ts";
+import { hello, known, type Offer, vectors, vectorsOf } from "../offer.ts";
 import type { Peer } from "../peer.ts";
 
 const { dataNone, dataBool, dataEventfd, actionMask, actionUnmask, actionTrigger } =
@@ -315,7 +315,7 @@ export const cases = casesOf(
     },
     {
       id: "mask-line",
-      title: "a masked line does not signal; unmasked it signals what is still pending",
+      title: "a line that can be masked takes MASK and UNMASK, and TRIGGER signals it",
       needs: [lineMasks],
       run(context) {
         const peer = context.open();
@@ -326,8 +326,35 @@ export const cases = casesOf(
           peer.done(setIrqs({ flags, index, count: 1 }), 0);
         }
         peer.done(setIrqs({ flags: actionMask | dataBool, index, count: 1 }, [0]), 0);
+        drainEventfd(fd);
         peer.done(setIrqs({ flags: fire, index, count: 1 }), 0);
         expectEqual("count of the line", drainEventfd(fd), 1);
+      },
+    },
+    {
+      id: "line-pending",
+      section: "Interrupts",
+      title: "a line signals once until it is unmasked, and again then while its cause is there",
+      needs: [hello],
+      run(context) {
+        const peer = context.open();
+        const index = PciIrq.intx;
+        const fd = context.eventfd();
+        const unmask = setIrqs({ flags: actionUnmask | dataNone, index, count: 1 });
+        peer.done(deviceReset());
+        assign(peer, index, 0, [fd]);
+        peer.done(setIrqs({ flags: actionMask | dataNone, index, count: 1 }), 0);
+        ring(peer, context.offer, 0);
+        expectEqual("count while masked", drainEventfd(fd), 0);
+        peer.done(unmask, 0);
+        expectEqual("count after unmasking", drainEventfd(fd), 1);
+        ring(peer, context.offer, 0);
+        expectEqual("count before the next unmasking", drainEventfd(fd), 0);
+        peer.done(unmask, 0);
+        expectEqual("count with the cause still there", drainEventfd(fd), 1);
+        acknowledgeHello(peer);
+        peer.done(unmask, 0);
+        expectEqual("count without a cause", drainEventfd(fd), 0);
       },
     },
     {
