@@ -49,6 +49,13 @@ interface Cell {
   readonly next: Cell | undefined;
 }
 
+/** Where a register, or a row of them, is stored in the view. */
+interface Slot {
+  readonly at: number;
+  readonly size: number;
+  readonly stride: number;
+}
+
 /** A register's value for people. */
 export interface RegisterValue {
   readonly name: string;
@@ -95,6 +102,7 @@ export class RegisterBank<T extends Registers> {
   readonly #at: number;
   readonly #rules: RegisterRules;
   readonly #cells: (Cell | undefined)[];
+  readonly #slots: ReadonlyMap<string, Slot>;
 
   constructor(table: RegisterTable<T>, view: DataView, at: number, hooks: Hooks<T>) {
     assert(at % 4 === 0 && at + table.size <= view.byteLength, `${table.name}: no room at ${at}`);
@@ -102,6 +110,12 @@ export class RegisterBank<T extends Registers> {
     this.#view = view;
     this.#at = at;
     this.#rules = table.rules;
+    this.#slots = new Map(
+      Object.entries<Register>(table.registers).map(([name, register]) => {
+        const stride = offsetOf(register, 1) - register.at;
+        return [name, { at: at + register.at, size: sizeOf(register), stride }];
+      }),
+    );
     this.#cells = new Array(table.size >>> 2).fill(undefined);
     for (const [name, hook] of Object.entries<WriteHook | Hook | undefined>(hooks)) {
       const register = table.registers[name];
@@ -185,14 +199,11 @@ export class RegisterBank<T extends Registers> {
     }
   }
 
-  #place(name: keyof T & string, index: number): number {
-    return this.#at + offsetOf(this.table.registers[name] as Register, index);
-  }
-
   /** The stored value. Of 8 bytes, above 2^53, it is rounded but stays above (`u53`). */
   get(name: keyof T & string, index = 0): number {
-    const at = this.#place(name, index);
-    switch (sizeOf(this.table.registers[name] as Register)) {
+    const slot = this.#slots.get(name) as Slot;
+    const at = slot.at + index * slot.stride;
+    switch (slot.size) {
       case 1:
         return this.#view.getUint8(at);
       case 2:
@@ -206,8 +217,9 @@ export class RegisterBank<T extends Registers> {
 
   /** Stores a value, whatever the access class, and calls no hook. Excess high bits are cut off. */
   set(name: keyof T & string, value: number, index = 0): void {
-    const at = this.#place(name, index);
-    switch (sizeOf(this.table.registers[name] as Register)) {
+    const slot = this.#slots.get(name) as Slot;
+    const at = slot.at + index * slot.stride;
+    switch (slot.size) {
       case 1:
         this.#view.setUint8(at, value);
         break;

@@ -208,22 +208,15 @@ export class Connection {
     this.#startClock();
     for (;;) {
       if (this.#outstanding.state(id) === RequestState.arrived) return this.#takeKept(id);
-      if (this.failure !== null) return -errno.ENOTCONN;
+      if (this.#sockets.twin !== null) this.#parse(this.#sockets.twin, nobody);
       if (this.#parse(this.#main, id)) return this.#result;
-      const moved = this.#advance();
+      if (this.failure !== null) return -errno.ENOTCONN;
+      const moved = this.#sockets.unsent ? this.#drain() : this.#sockets.receive(this.#deadline);
       if (moved === -errno.ETIMEDOUT) {
         this.#outstanding.abandon(id);
         return moved;
       }
     }
-  }
-
-  /** One wait for the server, in which whatever is queued for it goes out. */
-  #advance(): number {
-    const { twin } = this.#sockets;
-    if (twin !== null) this.#parse(twin, nobody);
-    if (this.failure !== null) return -errno.ENOTCONN;
-    return this.#sockets.unsent ? this.#drain() : this.#sockets.receive(this.#deadline);
   }
 
   /** Sends what is queued and takes in what comes meanwhile, so that no two sends block each other. */

@@ -3,7 +3,7 @@ import type { Registers, RegisterTable } from "../base/registers.ts";
 import type { DeviceState } from "./device-state.ts";
 
 /** Up to here a loop over the bytes is faster than a view and a copy. */
-const loopBytes = 16;
+const loopBytes = 64;
 
 /** Copies bytes between buffers that do not overlap. */
 export function copyBytes(

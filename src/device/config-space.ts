@@ -55,6 +55,8 @@ export interface ConfigEvents {
 
 const twoTo32 = 2 ** 32;
 const bars = 6;
+const command = ConfigHeader.bits.COMMAND.mask;
+const { interruptStatus } = ConfigHeader.bits.STATUS.mask;
 const msiControl = Msi64.bits.MESSAGE_CONTROL.mask;
 const msixControl = Msix.bits.MESSAGE_CONTROL.mask;
 
@@ -152,9 +154,10 @@ export class ConfigSpace {
   readonly #sealed: Uint8Array;
   readonly #view: DataView;
   readonly #at: number;
-  readonly #hasMsi: boolean;
-  readonly #hasMsiMask: boolean;
-  readonly #hasMsix: boolean;
+  /** Places in the view of what is asked for at every interrupt; -1 for what is not there. */
+  readonly #msiControlAt: number;
+  readonly #msiMaskAt: number;
+  readonly #msixControlAt: number;
 
   /** The caller has left `configBytes(description.capabilities)` bytes from `at` of `view`. */
   constructor(description: FunctionDescription, view: DataView, at: number, events: ConfigEvents) {
@@ -166,9 +169,13 @@ export class ConfigSpace {
     this.#sealed = sealedBytes(this.size, capabilities);
     const header = headerRegisters(description, first);
     this.#table = registers("configuration space", this.size, { ...header, ...chained });
-    this.#hasMsi = "msi.MESSAGE_CONTROL" in this.#table.registers;
-    this.#hasMsiMask = "msi.MASK" in this.#table.registers;
-    this.#hasMsix = "msix.MESSAGE_CONTROL" in this.#table.registers;
+    const place = (name: string) => {
+      const register = this.#table.registers[name];
+      return register === undefined ? -1 : at + register.at;
+    };
+    this.#msiControlAt = place("msi.MESSAGE_CONTROL");
+    this.#msiMaskAt = place("msi.MASK");
+    this.#msixControlAt = place("msix.MESSAGE_CONTROL");
     this.#bank = this.#table.bank(view, at, this.#hooks(events));
   }
 
@@ -222,48 +229,51 @@ export class ConfigSpace {
 
   /** Multiple Message Enable lies in the low byte of the message control. */
   #tooManyMessages(offset: number, bytes: Uint8Array, at: number, count: number): boolean {
-    if (!this.#hasMsi) return false;
-    const control = (this.#table.registers["msi.MESSAGE_CONTROL"] as Register).at;
+    const control = this.#msiControlAt - this.#at;
     if (control < offset || control >= offset + count) return false;
     const { multipleMessageEnable, multipleMessageCapable } = msiControl;
     const written = bytes[at + control - offset] as number;
-    const capable = this.#bank.get("msi.MESSAGE_CONTROL") & multipleMessageCapable;
+    const capable = this.#view.getUint16(this.#msiControlAt, true) & multipleMessageCapable;
     return (written & multipleMessageEnable) >>> 4 > capable >>> 1;
   }
 
+  /** The bits of `mask` that are set in the 16 bits at a place that may not be there. */
+  #bits(at: number, mask: number): number {
+    return at < 0 ? 0 : this.#view.getUint16(at, true) & mask;
+  }
+
   get busMaster(): boolean {
-    return (this.#bank.get("COMMAND") & ConfigHeader.bits.COMMAND.mask.busMaster) !== 0;
+    return this.#bits(this.#at + ConfigHeader.at.COMMAND, command.busMaster) !== 0;
   }
 
   get interruptDisabled(): boolean {
-    return (this.#bank.get("COMMAND") & ConfigHeader.bits.COMMAND.mask.interruptDisable) !== 0;
+    return this.#bits(this.#at + ConfigHeader.at.COMMAND, command.interruptDisable) !== 0;
   }
 
   get msiEnabled(): boolean {
-    return this.#hasMsi && (this.#bank.get("msi.MESSAGE_CONTROL") & msiControl.enable) !== 0;
+    return this.#bits(this.#msiControlAt, msiControl.enable) !== 0;
   }
 
   /** Is the vector kept back by the mask bits of the capability? */
   msiMasked(vector: number): boolean {
-    return this.#hasMsiMask && (this.#bank.get("msi.MASK") & (1 << vector)) !== 0;
+    if (this.#msiMaskAt < 0) return false;
+    return (this.#view.getUint32(this.#msiMaskAt, true) & (1 << vector)) !== 0;
   }
 
   get msixEnabled(): boolean {
-    return this.#hasMsix && (this.#bank.get("msix.MESSAGE_CONTROL") & msixControl.enable) !== 0;
+    return this.#bits(this.#msixControlAt, msixControl.enable) !== 0;
   }
 
   /** Are all vectors kept back? The masks of single ones are in the table, which is the VMM's. */
   get msixMasked(): boolean {
-    return (
-      this.#hasMsix && (this.#bank.get("msix.MESSAGE_CONTROL") & msixControl.functionMask) !== 0
-    );
+    return this.#bits(this.#msixControlAt, msixControl.functionMask) !== 0;
   }
 
   /** Says in the status register whether the function asserts its INTx line. */
-  set interruptStatus(asserted: boolean) {
-    const status = this.#bank.get("STATUS");
-    const bit = ConfigHeader.bits.STATUS.mask.interruptStatus;
-    this.#bank.set("STATUS", asserted ? status | bit : status & ~bit);
+  setInterruptStatus(asserted: boolean): void {
+    const at = this.#at + ConfigHeader.at.STATUS;
+    const others = this.#view.getUint16(at, true) & ~interruptStatus;
+    this.#view.setUint16(at, asserted ? others | interruptStatus : others, true);
   }
 
   reset(): void {

@@ -102,19 +102,25 @@ export class Interrupts {
   }
 
   /** Says whether the device has a cause for INTx that was not acknowledged. */
-  set line(asserted: boolean) {
-    this.#config.interruptStatus = asserted;
-    this.#intx.asserted = asserted;
+  setLine(asserted: boolean): void {
+    this.#config.setInterruptStatus(asserted);
+    this.#intx.setLevel(asserted);
   }
 
+  /** Is INTx asserted, whether or not the guest gets to know? */
   get line(): boolean {
     return this.#intx.asserted;
   }
 
   /** While the device is stopped for migration nothing is sent; what is raised stays pending. */
-  set stopped(stopped: boolean) {
-    this.#stopped = stopped;
-    if (!stopped) this.update();
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Sends what became pending while the device was stopped. */
+  start(): void {
+    this.#stopped = false;
+    this.update();
   }
 
   /** The function's own masks or enables changed: what was held back by them is sent. */
@@ -150,13 +156,13 @@ export class Interrupts {
 
   /** The state was replaced from outside: what it says is pending is sent when it can be. */
   restored(): void {
-    this.line = this.#intx.asserted;
+    this.setLine(this.#intx.asserted);
     this.update();
   }
 
   /** Power-on: nothing is asserted or pending; the wiring stays. */
   reset(): void {
-    this.line = false;
+    this.setLine(false);
     for (const each of this.#all) if (each instanceof IrqVectors) each.forget();
   }
 

@@ -32,7 +32,8 @@ export class IntxLine {
     return this.#view.getUint32(this.#at, true) !== 0;
   }
 
-  set asserted(asserted: boolean) {
+  /** States the level; it is signalled when it is, or stays, asserted and unmasked. */
+  setLevel(asserted: boolean): void {
     this.#view.setUint32(this.#at, Number(asserted), true);
     this.deliver();
   }

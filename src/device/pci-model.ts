@@ -2,7 +2,6 @@ import { assert } from "../base/assert.ts";
 import { errno } from "../base/errno.ts";
 import type { Hooks, RegisterBank, RegisterValue } from "../base/register-bank.ts";
 import type { Registers, RegisterTable } from "../base/registers.ts";
-import { addressEnd } from "../memory/dma-map.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import type { MessageDma } from "../memory/transfer.ts";
 import { barLeastBytes } from "../spec/pci.ts";
@@ -252,18 +251,18 @@ export abstract class PciModel implements VfioDevice {
 
   /** Ends what is in flight, so that it can run again. */
   #abort(): void {
-    this.memory.messages?.cancel(0, addressEnd);
+    this.memory.messages?.cancel(0, Number.POSITIVE_INFINITY);
     this.dma.abort();
     this.onAbort();
   }
 
   #stop(): void {
     this.#abort();
-    this.interrupts.stopped = true;
+    this.interrupts.stop();
   }
 
   #start(): void {
-    this.interrupts.stopped = false;
+    this.interrupts.start();
   }
 
   #restored(): number {

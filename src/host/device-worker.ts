@@ -11,8 +11,9 @@ const entry = createRequire(import.meta.url).resolve("vfio-ferry/worker");
 /** A worker needs little: its data lies outside the heap. MiB. */
 const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 128, stackSizeMb: 1 };
 
-/** How long a worker is woken again and again in quick succession before once a millisecond will do. */
-const urgentTurns = 2000;
+/** A worker is woken so often in quick succession, this far apart; then once a millisecond will do. */
+const urgentWakes = 10;
+const wakeIntervalMs = 0.2;
 
 interface Waiting {
   resolve(answer: unknown): void;
@@ -66,16 +67,23 @@ export class DeviceWorker {
     this.#worker.postMessage({ id, op, ask });
     const posted = Atomics.add(this.#words, ControlWord.posted, 1) + 1;
     Atomics.notify(this.#words, ControlWord.posted);
-    this.#insist(posted, 0);
+    this.#insist(posted);
     return answer as Promise<Requests[K]["answer"]>;
   }
 
-  #insist(posted: number, turn: number): void {
-    if (Atomics.load(this.#words, ControlWord.taken) - posted >= 0) return;
-    if (turn % 16 === 0) wake(Atomics.load(this.#words, ControlWord.thread));
-    const again = () => this.#insist(posted, turn + 1);
-    if (turn < urgentTurns) setImmediate(again);
-    else setTimeout(again, 1);
+  /**
+   * Wakes the worker until it has taken the letter. The first few times this thread sleeps in
+   * between, a fraction of a millisecond each: were it to spin, it could keep the worker off the
+   * processor that both share.
+   */
+  #insist(posted: number, patience = urgentWakes): void {
+    for (let left = patience; left >= 0; left--) {
+      const taken = Atomics.load(this.#words, ControlWord.taken);
+      if (taken - posted >= 0) return;
+      wake(Atomics.load(this.#words, ControlWord.thread));
+      if (left > 0) Atomics.wait(this.#words, ControlWord.taken, taken, wakeIntervalMs);
+    }
+    setTimeout(() => this.#insist(posted, 0), 1);
   }
 
   #hear(notice: Notice): void {

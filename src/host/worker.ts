@@ -111,6 +111,7 @@ function readMail(): void {
       tell({ kind: "refusal", id, reason: thrown.message });
     }
     Atomics.add(words, ControlWord.taken, 1);
+    Atomics.notify(words, ControlWord.taken);
   }
 }
 

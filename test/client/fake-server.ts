@@ -38,7 +38,7 @@ export interface Line {
 }
 
 export const serverLimits: Limits = { ...defaultLimits, maxMsgFds: 8, writeMultiple: true };
-const none = new Uint8Array(0);
+const none: Uint8Array = new Uint8Array(0);
 
 /** Descriptors that this process has open. */
 export const openFds = (): number => readdirSync("/proc/self/fd").length;

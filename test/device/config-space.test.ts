@@ -207,10 +207,10 @@ describe("configuration space", () => {
     write(0x04, 0xffff, 2);
     expect(read(0x04, 2)).toBe(0x0547);
     expect(config.busMaster).toBe(true);
-    config.interruptStatus = true;
+    config.setInterruptStatus(true);
     write(0x06, 0xffff, 2);
     expect(read(0x06, 2), "only errors can be cleared").toBe(0x0018);
-    config.interruptStatus = false;
+    config.setInterruptStatus(false);
     expect(read(0x06, 2)).toBe(0x0010);
   });
 

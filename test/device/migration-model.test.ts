@@ -194,7 +194,7 @@ describe("the stream", () => {
     expect(read(100), "from the start again").toHaveLength(10);
   });
 
-  it("is the image twice with a pre-copy, in whatever pieces, and the second is what it is then", () => {
+  it("is the image twice with a pre-copy, in whatever pieces, the second as it is then", () => {
     for (const before of [0, 3, 10, 11]) {
       for (const chunk of [1, 4, 7, 10, 13, 25]) {
         const { device, model, read } = make();

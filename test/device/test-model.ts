@@ -18,9 +18,7 @@ export const romBytes = Uint8Array.from({ length: 3000 }, (_, i) => i);
 export class TestModel extends PciModel {
   readonly registers = this.bank(0, Registers, {
     RAISE: (vector) => this.interrupts.raise(vector),
-    LINE: (level) => {
-      this.interrupts.line = level !== 0;
-    },
+    LINE: (level) => this.interrupts.setLine(level !== 0),
   });
   aborts = 0;
   resets = 0;

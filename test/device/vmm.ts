@@ -121,7 +121,7 @@ export class Vmm {
     return this.write(PciRegion.config, offset, value, count);
   }
 
-  /** Offset of a capability by its id, walking the chain as a driver does; -1 where there is none. */
+  /** Offset of a capability, walking the chain as a driver does; -1 where there is none. */
   capability(id: number): number {
     for (let at = this.config(0x34, 1); at !== 0; at = this.config(at + 1, 1)) {
       if (this.config(at, 1) === id) return at;

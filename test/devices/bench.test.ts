@@ -139,6 +139,20 @@ describe("bench", () => {
     messenger.answer(-errno.EIO);
     vmm.run();
     expect([read("status"), messenger.waiting.length]).toEqual([errno.EIO, 0]);
+    start(messageRead, 0x100, 0, 1);
+    vmm.run();
+    expect([read("status"), messenger.waiting.length]).toEqual([errno.EINVAL, 0]);
+  });
+
+  it("gives up what it has asked for when it is reset, wherever it was", () => {
+    const { vmm, device, start } = make();
+    const messenger = new Messenger(8192);
+    device.attach(messenger);
+    start(messageRead, 2 ** 63, 16, 1);
+    vmm.run();
+    expect(messenger.waiting).toHaveLength(1);
+    device.reset();
+    expect([messenger.waiting.length, device.busy]).toEqual([0, false]);
   });
 
   it("takes no command while one runs", () => {

@@ -161,8 +161,10 @@ export class BenchDevice extends PciModel {
     this.#prepare(write, length);
     this.#transfer.set(direction, this.#registers.get("DMA_ADDRESS"), this.#buffer, 0, length);
     this.#transfer.status = pending;
-    const result = this.memory.messages?.submit(this.#transfer) ?? -errno.ENOTCONN;
-    if (result < 0) this.#finish(result);
+    const { messages } = this.memory;
+    // There is no message that moves nothing.
+    const result = length === 0 ? -errno.EINVAL : messages?.submit(this.#transfer);
+    if (result !== 0) this.#finish(result ?? -errno.ENOTCONN);
   }
 
   protected override onAbort(): void {

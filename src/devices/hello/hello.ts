@@ -7,7 +7,7 @@ import { pending } from "../../memory/transfer.ts";
 
 const Hello = registers("hello", 4096, {
   MAGIC: { at: 0x00, access: "ro", reset: 0x6f6c6568, doc: '"helo"' },
-  COUNTER: { at: 0x04, access: "rw", doc: "counts the doorbell's rings" },
+  COUNTER: { at: 0x04, access: "rw", doc: "how often the doorbell rang" },
   DOORBELL: { at: 0x08, access: "hook", doc: "any write rings" },
   CAUSE: { at: 0x0c, access: "w1c", bits: { doorbell: 0, echo: 1 }, doc: "why it interrupts" },
   ECHO_SOURCE: { at: 0x10, size: 8, access: "rw", doc: "guest address to read from" },
@@ -15,20 +15,20 @@ const Hello = registers("hello", 4096, {
   ECHO_LENGTH: { at: 0x20, access: "rw", doc: "bytes, at most 65536" },
   ECHO_STATUS: { at: 0x24, access: "ro", doc: "0 done, 1 busy, 0x80000000 | errno failed" },
   ECHO_START: { at: 0x28, access: "hook", doc: "any write starts an echo" },
-  SCRATCH: { at: 0x2c, access: "rw", doc: "the driver's" },
+  SCRATCH: { at: 0x2c, access: "rw", doc: "the driver's own" },
 });
 const { doorbell, echo } = Hello.bits.CAUSE.mask;
-const Status = { done: 0, busy: 1, failed: 0x80000000 } as const;
-const Stage = { idle: 0, reading: 1, writing: 2 } as const;
+const EchoStatus = { done: 0, busy: 1, failed: 0x80000000 } as const;
+const Stage = { reading: 0, writing: 1 } as const;
 const echoBytesMax = 65536;
 
 export class HelloDevice extends PciModel {
   readonly #registers = this.bank(0, Hello, {
     DOORBELL: () => this.#ring(),
-    CAUSE: (cause) => (this.interrupts.line = cause !== 0),
+    CAUSE: (cause) => this.interrupts.setLine(cause !== 0),
     ECHO_START: () => this.#startEcho(),
   });
-  /** An echo in progress is part of the state: how far it is, and what it has read. */
+  /** How far an echo is and what it has read migrate with the device, which then goes on. */
   readonly #stage = this.section("stage");
   readonly #buffer = this.section("buffer");
 
@@ -63,22 +63,30 @@ export class HelloDevice extends PciModel {
 
   #interrupt(cause: number, vector: number): void {
     this.#registers.set("CAUSE", this.#registers.get("CAUSE") | cause);
-    this.interrupts.line = true;
+    this.interrupts.setLine(true);
     this.interrupts.raise(vector);
   }
 
   #startEcho(): void {
-    if (this.#stage[0] !== Stage.idle) return;
-    this.#registers.set("ECHO_STATUS", Status.busy);
+    if (this.#echoes) return;
     this.#stage[0] = Stage.reading;
-    if (this.#registers.get("ECHO_LENGTH") > echoBytesMax) this.#finish(-errno.EINVAL);
+    this.#registers.set("ECHO_STATUS", EchoStatus.busy);
+    if (this.#registers.get("ECHO_LENGTH") > echoBytesMax) this.#endEcho(-errno.EINVAL);
+  }
+
+  #endEcho(result: number): void {
+    this.#registers.set("ECHO_STATUS", result === 0 ? EchoStatus.done : EchoStatus.failed - result);
+    this.#interrupt(echo, this.interrupts.vectors > 1 ? 1 : 0);
+  }
+
+  get #echoes(): boolean {
+    return this.#registers.get("ECHO_STATUS") === EchoStatus.busy;
   }
 
   protected override get hasWork(): boolean {
-    return this.#stage[0] !== Stage.idle && !this.dma.waiting;
+    return this.#echoes && !this.dma.waiting;
   }
 
-  /** Reads all of the source before it writes: a source that overlaps the target is no trouble. */
   protected override slice(): void {
     const reading = this.#stage[0] === Stage.reading;
     const length = Math.min(this.#registers.get("ECHO_LENGTH"), echoBytesMax);
@@ -86,16 +94,6 @@ export class HelloDevice extends PciModel {
       ? this.dma.read(this.#registers.get("ECHO_SOURCE"), this.#buffer, 0, length)
       : this.dma.write(this.#registers.get("ECHO_TARGET"), this.#buffer, 0, length);
     if (reading && result === 0) this.#stage[0] = Stage.writing;
-    else if (result !== pending) this.#finish(result);
-  }
-
-  #finish(result: number): void {
-    this.#stage[0] = Stage.idle;
-    this.#registers.set("ECHO_STATUS", result < 0 ? Status.failed - result : Status.done);
-    this.#interrupt(echo, this.interrupts.vectors > 1 ? 1 : 0);
-  }
-
-  protected override onReset(): void {
-    this.#stage[0] = Stage.idle;
+    else if (result !== pending) this.#endEcho(result);
   }
 }

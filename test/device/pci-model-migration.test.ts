@@ -1,0 +1,235 @@
+import { readdirSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { errno } from "../../src/base/errno.ts";
+import type { Wiring } from "../../src/device/vfio-device.ts";
+import { MigState, PciIrq } from "../../src/spec/vfio.ts";
+import { createEventfd, duplicate } from "../../src/sys/descriptors.ts";
+import { badValue, Registers, TestModel } from "./test-model.ts";
+import { Guest, Vmm } from "./vmm.ts";
+
+const make = () => {
+  const device = new TestModel();
+  return { device, vmm: new Vmm(device) };
+};
+const mib = 1 << 20;
+const openFds = () => readdirSync("/proc/self/fd").length;
+
+describe("the migration of a model", () => {
+  const changed = () => {
+    const all = make();
+    all.vmm.write(0, Registers.at.VALUE, 1234);
+    all.vmm.write(0, 0x100000, 0xabcd);
+    all.vmm.write(4, 8188, 0x77777777);
+    all.vmm.writeConfig(0x04, 0x0006, 2);
+    all.device.own.fill(9);
+    return all;
+  };
+  const facts = ({ vmm, device }: ReturnType<typeof make>) => [
+    vmm.read(0, Registers.at.VALUE),
+    vmm.read(0, 0x100000),
+    vmm.read(4, 8188),
+    vmm.config(0x04, 2),
+    device.own[99],
+  ];
+
+  it.each([
+    ["in one go", false, mib],
+    ["with a pre-copy", true, mib],
+    ["in small odd pieces", true, 4093],
+  ])("%s brings all of its state along", (_, precopies, chunk) => {
+    const source = changed();
+    const parts: Buffer[] = [];
+    if (precopies) {
+      expect(source.vmm.move(MigState.preCopy)).toBe(0);
+      source.vmm.write(0, Registers.at.VALUE, 1);
+      parts.push(source.vmm.save(chunk));
+      source.vmm.write(0, Registers.at.VALUE, 1234);
+    }
+    expect(source.vmm.move(MigState.stopCopy)).toBe(0);
+    parts.push(source.vmm.save(chunk));
+    const target = make();
+    expect(target.vmm.move(MigState.resuming)).toBe(0);
+    expect(target.vmm.load(Buffer.concat(parts), chunk)).toBe(0);
+    expect(target.vmm.move(MigState.running)).toBe(0);
+    expect(facts(target)).toEqual(facts(source));
+    expect(facts(target)).toEqual([1234, 0xabcd, 0x77777777, 6, 9]);
+    target.device.reset();
+    expect(facts(target)).toEqual(facts(make()));
+  });
+
+  it("brings pending interrupts along, and sends them when the device runs", () => {
+    const source = make();
+    source.vmm.wire(PciIrq.msix, 0, 70);
+    source.vmm.irqs(PciIrq.msix, 1 | 8, 0, 70);
+    source.vmm.write(0, Registers.at.RAISE, 69);
+    source.vmm.write(0, Registers.at.LINE, 1);
+    source.vmm.move(MigState.stopCopy);
+    const target = make();
+    target.vmm.move(MigState.resuming);
+    target.vmm.load(source.vmm.save(mib), mib);
+    expect(target.vmm.move(MigState.stop)).toBe(0);
+    const eventfds = target.vmm.wire(PciIrq.msix, 0, 70);
+    expect(eventfds[69]?.take()).toBe(0);
+    target.vmm.move(MigState.running);
+    expect(eventfds.map((each) => each.take())).toEqual([...Array(69).fill(0), 1]);
+    target.vmm.disable(PciIrq.msix);
+    expect(target.vmm.wire(PciIrq.intx, 0, 1)[0]?.take(), "the line is asserted").toBe(1);
+  });
+
+  it("refuses another version's state and stays what it was", () => {
+    const source = { device: new TestModel(2), vmm: new Vmm(new TestModel(2)) };
+    source.vmm.move(MigState.stopCopy);
+    const stream = source.vmm.save(mib);
+    const target = changed();
+    const before = facts(target);
+    target.vmm.move(MigState.resuming);
+    expect(target.vmm.load(stream, mib)).toBe(0);
+    expect(target.vmm.move(MigState.running)).toBe(-errno.EINVAL);
+    expect(target.vmm.state).toBe(MigState.resuming);
+    expect(target.vmm.move(MigState.running), "without a stream it goes on as it was").toBe(0);
+    expect(facts(target)).toEqual(before);
+  });
+
+  it("is in ERROR after a state that makes no sense, clean behind a reset", () => {
+    const source = make();
+    source.vmm.write(0, Registers.at.VALUE, badValue);
+    source.vmm.move(MigState.stopCopy);
+    const target = changed();
+    target.vmm.move(MigState.resuming);
+    target.vmm.load(source.vmm.save(mib), mib);
+    expect(target.vmm.move(MigState.stop)).toBe(-errno.EINVAL);
+    expect(target.vmm.state).toBe(MigState.error);
+    target.vmm.write(0, Registers.at.VALUE, 1);
+    expect(facts(target)).toEqual(facts(make()));
+    expect(target.device.reset()).toBe(0);
+    expect(target.vmm.state).toBe(MigState.running);
+  });
+
+  it("believes nothing of a stream: any bytes are refused, or taken up without harm", () => {
+    const source = make();
+    source.vmm.move(MigState.stopCopy);
+    const good = source.vmm.save(mib);
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.nat(0x2fff), fc.uint8Array({ minLength: 1, maxLength: 8 })), {
+          maxLength: 20,
+        }),
+        (changes) => {
+          const stream = Buffer.from(good);
+          for (const [at, bytes] of changes) stream.set(bytes, at);
+          const { vmm, device } = make();
+          const identity = vmm.config(0);
+          vmm.move(MigState.resuming);
+          vmm.load(stream, mib);
+          vmm.move(MigState.running);
+          device.reset();
+          expect([vmm.state, vmm.config(0), vmm.read(0, Registers.at.VALUE)]).toEqual([
+            MigState.running,
+            identity,
+            7,
+          ]);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe("a parked model", () => {
+  const wiredUp = () => {
+    const all = make();
+    const guest = new Guest(0x10000, 65536);
+    all.vmm.map(guest);
+    all.device.mapDma({
+      iova: 0x40000,
+      size: 4096,
+      readable: true,
+      writable: false,
+      fd: duplicate(guest.fd),
+      offset: 4096,
+      mayMap: false,
+    });
+    all.vmm.mapForMessages(0x80000, 4096);
+    const eventfds = all.vmm.wire(PciIrq.msix, 0, 3);
+    const [line] = all.vmm.wire(PciIrq.intx, 0, 1);
+    all.vmm.irqs(PciIrq.msix, 1 | 8, 1, 1);
+    all.vmm.write(0, Registers.at.VALUE, 55);
+    return { ...all, guest, eventfds, line };
+  };
+
+  it("goes on in a successor with its state, mappings, eventfds and masks", () => {
+    const { device, guest, eventfds, vmm } = wiredUp();
+    const successor = new TestModel();
+    const before = openFds();
+    const wiring = device.park() as Wiring;
+    expect(device.aborts).toBe(1);
+    expect(openFds(), "nothing the client needs is closed").toBe(before);
+    expect(wiring.irqs).toHaveLength(4);
+    expect(device.memory.mapCount).toBe(0);
+    expect(successor.takeUp(wiring, device.state.slice())).toBe(0);
+    const next = new Vmm(successor);
+    expect(next.read(0, Registers.at.VALUE)).toBe(55);
+    guest.write(0x11000, Uint8Array.of(1, 2, 3));
+    const bytes = new Uint8Array(3);
+    expect([successor.memory.read(0x11000, bytes, 0, 3), ...bytes]).toEqual([0, 1, 2, 3]);
+    expect([successor.memory.read(0x40000, bytes, 0, 3), ...bytes]).toEqual([0, 1, 2, 3]);
+    expect(successor.memory.write(0x40000, bytes, 0, 3)).toBe(-errno.EACCES);
+    expect(successor.memory.read(0x80000, bytes, 0, 3)).toBe(-errno.EINPROGRESS);
+    for (const vector of [0, 1, 2]) next.write(0, Registers.at.RAISE, vector);
+    expect(eventfds.map((each) => each.take())).toEqual([1, 0, 1]);
+    next.irqs(PciIrq.msix, 1 | 16, 1, 1);
+    expect(eventfds[1]?.take()).toBe(1);
+    vmm.write(0, Registers.at.RAISE, 0);
+    expect(eventfds[0]?.take(), "the old one is not wired any more").toBe(0);
+    successor.detach();
+    expect(openFds(), "and the successor owns what it was given").toBe(before - 5);
+  });
+
+  it("stays stopped when it was", () => {
+    const { device, vmm } = wiredUp();
+    vmm.move(MigState.stop);
+    const successor = new TestModel();
+    expect(successor.takeUp(device.park() as Wiring, device.state.slice())).toBe(0);
+    expect(new Vmm(successor).state).toBe(MigState.stop);
+  });
+
+  it("cannot be parked in the middle of a migration", () => {
+    for (const state of [MigState.preCopy, MigState.stopCopy, MigState.resuming]) {
+      const { device, vmm } = wiredUp();
+      vmm.move(state);
+      expect(device.park()).toBeNull();
+      expect(device.memory.mapCount).toBe(3);
+    }
+  });
+
+  it("is not taken up by another device, which closes what it was given", () => {
+    const { device } = wiredUp();
+    const wiring = device.park() as Wiring;
+    const given = new Set([
+      ...wiring.mappings.map(({ fd }) => fd),
+      ...wiring.irqs.map(({ trigger }) => trigger),
+    ]);
+    given.delete(-1);
+    const other = new TestModel(2);
+    const before = openFds();
+    expect(other.takeUp(wiring, device.state.slice())).toBe(-errno.EINVAL);
+    expect(openFds()).toBe(before - given.size);
+    expect(other.memory.mapCount).toBe(0);
+  });
+
+  it("is not taken up with wiring that does not fit", () => {
+    const { device } = wiredUp();
+    const wiring = device.park() as Wiring;
+    const fd = createEventfd();
+    const wire = { index: PciIrq.msix, vector: 70, trigger: fd, unmask: -1, masked: false };
+    const successor = new TestModel();
+    const strange = { ...wiring, irqs: [...wiring.irqs, wire] };
+    expect(successor.takeUp(strange, device.state.slice())).toBe(-errno.EINVAL);
+    const next = new Vmm(successor);
+    expect([next.read(0, Registers.at.VALUE), successor.memory.mapCount]).toEqual([7, 0]);
+    expect(successor.takeUp({ ...wiring, mappings: [], irqs: [] }, new Uint8Array(10))).toBe(
+      -errno.EINVAL,
+    );
+  });
+});
