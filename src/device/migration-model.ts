@@ -154,7 +154,6 @@ export class MigrationModel {
     this.#at = 0;
     if (refused < 0) return refused;
     image.commit();
-    this.#state = MigState.resuming;
     const result = this.#device.restored();
     if (result < 0) this.#state = MigState.error;
     return result;

@@ -146,6 +146,8 @@ describe("a register bank", () => {
       ["ROW", 0x77777777, 1],
       ["ROW", 0x00007777, 2],
     ]);
+    write(6, 0x01);
+    expect(told(), "the neighbour in the same word is not touched").toEqual([["BYTE", 0xa1, 0]]);
     write(12, 0x0f);
     expect(told(), "of any other class what is stored then").toEqual([["ACK", 0xf0, 0]]);
     bank.set("WORD", 3);

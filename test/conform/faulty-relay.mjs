@@ -45,7 +45,9 @@ const faults = {
   "wrong-command": (message) => [message.fill(message[2] + 1, 2, 3)],
   "wrong-type": (message) => [header(message, 8, 0)],
   "error-with-payload": (message) => [isError(message) ? resized(message, 32) : message],
-  "errors-swallowed": (message) => [isError(message) ? header(message, 8, 1) : message],
+  "errors-swallowed": (message) => [
+    isError(message) ? header(header(message, 8, 1), 12, 0) : message,
+  ],
   "errors-changed": (message) => [isError(message) ? header(message, 12, 5) : message],
   "error-field-set": (message) => [isError(message) ? message : header(message, 12, 22)],
   "replies-to-all": (message) => [message],

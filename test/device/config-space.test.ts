@@ -96,6 +96,7 @@ describe("configuration space", () => {
     expect(size).toBe(256);
     expect(config.read(0xfd, new Uint8Array(4), 0, 4)).toBe(-errno.EINVAL);
     expect(config.write(0xff, new Uint8Array(4), 0, 2)).toBe(-errno.EINVAL);
+    expect(config.write(0x40, new Uint8Array(4), 0, 0), "nothing of a capability's head").toBe(0);
     expect(read(0xfc)).toBe(0);
     const empty = make({ capabilities: [] });
     expect([empty.read(0x34, 1), empty.read(0x06, 2)]).toEqual([0, 0]);

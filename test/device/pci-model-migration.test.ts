@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { errno } from "../../src/base/errno.ts";
 import type { Wiring } from "../../src/device/vfio-device.ts";
-import { MigState, PciIrq } from "../../src/spec/vfio.ts";
+import { Feature, MigState, PciIrq } from "../../src/spec/vfio.ts";
 import { createEventfd, duplicate } from "../../src/sys/descriptors.ts";
 import { badValue, Registers, TestModel } from "./test-model.ts";
 import { Guest, Vmm } from "./vmm.ts";
@@ -106,6 +106,22 @@ describe("the migration of a model", () => {
     expect(target.vmm.state).toBe(MigState.running);
   });
 
+  it("cannot be used to make it another function", () => {
+    const source = make();
+    const { vmm } = make();
+    source.vmm.move(MigState.stopCopy);
+    const stream = source.vmm.save(mib);
+    const place = stream.indexOf(Buffer.from("22fe577e", "hex"), 64);
+    expect(place).toBeGreaterThan(0);
+    stream.fill(0xff, place, place + 64);
+    vmm.move(MigState.resuming);
+    vmm.load(stream, mib);
+    expect(vmm.move(MigState.running)).toBe(0);
+    expect([vmm.config(0x00), vmm.config(0x10), vmm.config(0x34, 1)]).toEqual([
+      0x7e57fe22, 0xffe0000c, 0x40,
+    ]);
+  });
+
   it("believes nothing of a stream: any bytes are refused, or taken up without harm", () => {
     const source = make();
     source.vmm.move(MigState.stopCopy);
@@ -123,6 +139,7 @@ describe("the migration of a model", () => {
           vmm.move(MigState.resuming);
           vmm.load(stream, mib);
           vmm.move(MigState.running);
+          expect(vmm.config(0)).toBe(identity);
           device.reset();
           expect([vmm.state, vmm.config(0), vmm.read(0, Registers.at.VALUE)]).toEqual([
             MigState.running,
@@ -192,6 +209,18 @@ describe("a parked model", () => {
     const successor = new TestModel();
     expect(successor.takeUp(device.park() as Wiring, device.state.slice())).toBe(0);
     expect(new Vmm(successor).state).toBe(MigState.stop);
+  });
+
+  it("cannot be parked while its writes are logged", () => {
+    const { device, vmm } = wiredUp();
+    const everything = Buffer.alloc(16);
+    everything.writeUInt32LE(4096);
+    expect(vmm.set(Feature.dmaLoggingStart, everything)).toBe(16);
+    expect(device.park()).toBeNull();
+    expect(device.memory.mapCount).toBe(3);
+    device.detach();
+    expect(device.memory.logging, "a log ends with its client").toBe(false);
+    expect(device.park()).toMatchObject({ mappings: [], irqs: [] });
   });
 
   it("cannot be parked in the middle of a migration", () => {

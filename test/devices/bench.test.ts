@@ -83,6 +83,9 @@ describe("bench", () => {
     expect(read("status")).toBe(0);
     expect(guest.read(base + 100, 8192).every((byte) => byte === 0x5a)).toBe(true);
     expect([guest.read(base + 99, 1)[0], guest.read(base + 8292, 1)[0]]).toEqual([0, 0]);
+    start(mappedFill, base, 16384, 1);
+    vmm.run();
+    expect(guest.read(base, 16384).every((byte) => byte === 0x5a)).toBe(true);
   });
 
   it("works on while a client asks for the status, but not for ever", () => {
@@ -153,6 +156,21 @@ describe("bench", () => {
     expect(messenger.waiting).toHaveLength(1);
     device.reset();
     expect([messenger.waiting.length, device.busy]).toEqual([0, false]);
+  });
+
+  it("asks again for what was in flight when it was stopped", () => {
+    const { vmm, device, read, start } = make();
+    const messenger = new Messenger(8192);
+    device.attach(messenger);
+    start(messageRead, 0x100, 16, 1);
+    vmm.run();
+    vmm.move(MigState.stop);
+    expect(messenger.waiting).toEqual([]);
+    vmm.move(MigState.running);
+    vmm.run();
+    messenger.answer();
+    vmm.run();
+    expect([read("status"), messenger.waiting.length]).toEqual([0, 0]);
   });
 
   it("takes no command while one runs", () => {

@@ -183,6 +183,30 @@ describe("hello's echo by messages", () => {
     expect(messenger.memory.subarray(0x4000, 0x4000 + 5000).equals(data)).toBe(true);
   });
 
+  it("is not started again while it writes", () => {
+    const { vmm, echo, read, write } = make();
+    const { messenger } = messages(vmm);
+    echo(0x1000, 0x4000, 10);
+    vmm.run();
+    messenger.answer();
+    vmm.run();
+    write("start", 1);
+    messenger.answer();
+    vmm.run();
+    expect([read("status"), messenger.waiting.length]).toEqual([0, 0]);
+  });
+
+  it("does not wait for a client that has gone", () => {
+    const { vmm, device, echo, read } = make();
+    messages(vmm);
+    echo(0x1000, 0x4000, 10);
+    vmm.run();
+    device.attach(null);
+    device.detach();
+    vmm.run();
+    expect(read("status")).toBe(failed(errno.EFAULT));
+  });
+
   it("ends with the VMM's error", () => {
     const { vmm, echo, read } = make();
     const { messenger } = messages(vmm);

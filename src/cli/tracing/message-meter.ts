@@ -37,9 +37,10 @@ export class MessageMeter {
     return this.#count < Header.size ? this.#count : 0;
   }
 
-  /** True until the first message is complete. */
+  /** True until the first message is complete, if it is short enough to be kept whole. */
   get inFirst(): boolean {
-    return this.#messages === 0 && this.#count < this.#size;
+    const short = this.#count < Header.size || this.#size <= captureBytesMax;
+    return this.#messages === 0 && this.#count < this.#size && short;
   }
 
   /** Takes `bytes[from, to)`, and gives out every message but the one that it ends with. */

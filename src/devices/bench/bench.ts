@@ -23,8 +23,9 @@ const lengthMax = 16 << 20;
 /** A slice of mapped DMA ends after so many bytes, or so many operations. */
 const sliceBytesMax = 4 << 20;
 const sliceOperationsMax = 1024;
-/** A client that asks for the status lends its time to mapped DMA: so many slices at most. */
+/** A client that asks for the status lends its time to mapped DMA, so many slices and bytes. */
 const pollSlicesMax = 1024;
+const pollBytesMax = 2 ** 32;
 /** What a fill fills with. */
 const pattern = 0x5a;
 const scratchBytes = 1 << 20;
@@ -95,7 +96,11 @@ export class BenchDevice extends PciModel {
   }
 
   #poll(): number {
-    for (let i = 0; i < pollSlicesMax && this.busy && !this.#byMessages; i++) this.#mappedSlice();
+    let bytes = 0;
+    for (let slices = 0; slices < pollSlicesMax && bytes < pollBytesMax; slices++) {
+      if (!this.busy || this.#byMessages) break;
+      bytes += this.#mappedSlice();
+    }
     return this.#registers.get("DMA_STATUS");
   }
 
@@ -120,8 +125,8 @@ export class BenchDevice extends PciModel {
     this.#registers.set("DMA_LEFT", this.#registers.get("DMA_LEFT") - operations);
   }
 
-  /** Many operations at once; only the time in here counts. */
-  #mappedSlice(): void {
+  /** Many operations at once; only the time in here counts. Returns the bytes that were moved. */
+  #mappedSlice(): number {
     const address = this.#registers.get("DMA_ADDRESS");
     const length = Math.min(this.#registers.get("DMA_LENGTH"), lengthMax);
     const left = this.#registers.get("DMA_LEFT");
@@ -141,6 +146,7 @@ export class BenchDevice extends PciModel {
     // Memory that only messages reach is, for a mapped command, not there.
     if (result < 0) this.#finish(result === -errno.EINPROGRESS ? -errno.EFAULT : result);
     else if (left === done) this.#finish(0);
+    return done * length;
   }
 
   /** One operation at a time; the time until its answer counts. */
