@@ -9,6 +9,7 @@ import type {
   IrqDescription,
   RegionDescription,
 } from "../device/description.ts";
+import { PciExpressType } from "../spec/pci-capabilities.ts";
 import type { Limits } from "../wire/negotiate.ts";
 
 /** What the server agreed to; null where another client negotiated. */
@@ -64,13 +65,55 @@ function registerText({ name, value, size, bits }: RegisterDescription): string 
   return `${name} ${word}${set.length === 0 ? "" : ` (${set.join(" ")})`}`;
 }
 
-function capabilityLines({ name, at, version, registers }: CapabilityDescription): string[] {
+type Fields = Readonly<Record<string, number | boolean>>;
+
+/** Where a structure in a BAR lies; the register has its offset in units of 8. */
+const barPlace = ({ bar, offset8 }: Fields): string => `bar${bar}+${hex(Number(offset8) * 8)}`;
+
+/** What a capability comes to, from the fields of its registers. */
+const summaries: Readonly<Record<string, (fields: (register: string) => Fields) => string[]>> = {
+  powerManagement: (fields) => [`version ${fields("PMC")["version"]}`],
+  pciExpress(fields) {
+    const type = Number(fields("CAPABILITIES")["deviceType"]);
+    const known = Object.entries(PciExpressType).find(([, value]) => value === type)?.[0];
+    const resets = fields("DEVICE_CAPABILITIES")["functionLevelReset"] === true;
+    return [known ?? `type ${type}`, ...(resets ? ["function level reset"] : [])];
+  },
+  msi(fields) {
+    const control = fields("MESSAGE_CONTROL");
+    const vectors = 2 ** Number(control["multipleMessageCapable"]);
+    return [
+      `${vectors} vectors`,
+      ...(control["address64"] === true ? ["64-bit"] : []),
+      ...(control["perVectorMasking"] === true ? ["maskable"] : []),
+      control["enable"] === true ? "enabled" : "disabled",
+    ];
+  },
+  msix: (fields) => [
+    `${Number(fields("MESSAGE_CONTROL")["lastVector"]) + 1} vectors`,
+    `table ${barPlace(fields("TABLE"))}`,
+    `pending bits ${barPlace(fields("PENDING"))}`,
+    fields("MESSAGE_CONTROL")["enable"] === true ? "enabled" : "disabled",
+  ],
+};
+
+function summaryOf({ name, registers }: CapabilityDescription): string {
+  const summary = summaries[name];
+  if (summary === undefined || registers.length === 0) return "";
+  const fields = (register: string): Fields =>
+    registers.find((each) => each.name === register)?.bits ?? {};
+  return `: ${summary(fields).join(", ")}`;
+}
+
+function capabilityLines(capability: CapabilityDescription): string[] {
+  const { name, at, version, registers } = capability;
   const extended = version === null ? "" : ` v${version}`;
   const shown = registers.filter(({ name: register, value, bits }) => {
     const isHead = ["ID", "NEXT", "HEAD"].includes(register);
     return !isHead && (value !== 0 || bits !== undefined);
   });
-  const head = `  capability ${hex(at, at < 0x100 ? 2 : 3)} ${name}${extended}`;
+  const place = hex(at, at < 0x100 ? 2 : 3);
+  const head = `  capability ${place} ${name}${extended}${summaryOf(capability)}`;
   return [head, ...shown.map((register) => `    ${registerText(register)}`)];
 }
 

@@ -17,6 +17,7 @@ import { DeviceFeatures } from "./device-features.ts";
 import { DeviceState } from "./device-state.ts";
 import { DmaStep } from "./dma-step.ts";
 import { Interrupts, interruptBytes, interruptCounts } from "./interrupts.ts";
+import { type IoEventfdDescription, IoEventfds } from "./io-eventfds.ts";
 import { MigrationModel, migrationBytes } from "./migration-model.ts";
 import { closeWiring, parkMappings, takeMappings } from "./model-wiring.ts";
 import { StateImage } from "./state-image.ts";
@@ -49,10 +50,13 @@ export interface ModelDescription extends Omit<FunctionDescription, "bars" | "ro
   readonly bars: Readonly<Partial<Record<number, BarDescription>>>;
   /** The expansion ROM's contents. */
   readonly rom?: Uint8Array;
+  /** Doorbells that a client may ring without a message. */
+  readonly ioEventfds?: readonly IoEventfdDescription[];
   /** State of the model's own, besides what lies behind its BARs: name and bytes. */
   readonly sections?: Sections;
 }
 
+const noWatches: readonly Watch[] = [];
 const noRegion: Region = { size: 0, readable: false, writable: false, mmap: null };
 
 const romSize = (rom: Uint8Array | undefined): number =>
@@ -88,6 +92,10 @@ export abstract class PciModel implements VfioDevice {
   readonly #rom: Uint8Array;
   readonly #migration: MigrationModel;
   readonly #features: DeviceFeatures;
+  readonly #ioEventfds: IoEventfds;
+  /** What `watches` was made of, to make it anew only when that has changed. */
+  #watched: readonly [readonly Watch[], readonly Watch[]] = [[], []];
+  #watches: readonly Watch[] = [];
 
   constructor(description: ModelDescription) {
     const state = new DeviceState(layoutOf(description));
@@ -102,6 +110,9 @@ export abstract class PciModel implements VfioDevice {
       msiPending: () => this.interrupts.msiPending,
       functionLevelReset: () => this.reset(),
     });
+    this.#ioEventfds = new IoEventfds(description.ioEventfds ?? [], (bar, offset, value, size) =>
+      this.write(bar, offset, value, 0, size),
+    );
     const counts = interruptCounts(description);
     this.interrupts = new Interrupts(counts, this.config, state.view, this.#at("interrupts"));
     const device = {
@@ -184,8 +195,16 @@ export abstract class PciModel implements VfioDevice {
     return this.interrupts.irqs;
   }
 
+  /** A stopped device looks at no doorbell: what is rung meanwhile is found when it runs again. */
   get watches(): readonly Watch[] {
-    return this.interrupts.watches;
+    const interrupts = this.interrupts.watches;
+    const doorbells = this.#migration.running ? this.#ioEventfds.watches : noWatches;
+    const [before, rungBefore] = this.#watched;
+    if (before !== interrupts || rungBefore !== doorbells) {
+      this.#watched = [interrupts, doorbells];
+      this.#watches = [...interrupts, ...doorbells];
+    }
+    return this.#watches;
   }
 
   get state(): Uint8Array {
@@ -209,8 +228,8 @@ export abstract class PciModel implements VfioDevice {
     return 0;
   }
 
-  ioEventfds(_region: number): readonly IoEventfd[] {
-    return [];
+  ioEventfds(region: number): readonly IoEventfd[] {
+    return this.#ioEventfds.of(region);
   }
 
   setIrqs(request: IrqRequest): number {
@@ -293,6 +312,7 @@ export abstract class PciModel implements VfioDevice {
     this.memory.unmapAll();
     this.memory.loggingStop();
     this.interrupts.unwire();
+    this.#ioEventfds.close();
   }
 
   park(): Wiring | null {
@@ -302,12 +322,15 @@ export abstract class PciModel implements VfioDevice {
     this.#abort();
     const irqs = this.interrupts.wires();
     this.interrupts.release();
-    return { mappings: parkMappings(this.memory), irqs, ioEventfds: [], dirtyLog: null };
+    const ioEventfds = this.#ioEventfds.wires;
+    this.#ioEventfds.rewire([]);
+    return { mappings: parkMappings(this.memory), irqs, ioEventfds };
   }
 
   takeUp(wiring: Wiring, state: Uint8Array): number {
     const refused = this.#takeState(state) || this.interrupts.rewire(wiring.irqs);
     if (refused < 0) closeWiring(wiring);
+    else this.#ioEventfds.rewire(wiring.ioEventfds);
     const result = refused || takeMappings(this.memory, wiring.mappings);
     if (result === 0) return 0;
     this.reset();

@@ -33,6 +33,7 @@ export class StateImage implements MigrationImage {
 
   prepare(): void {
     this.#staging ??= Window.reserve(this.size);
+    this.#staging?.useHugePages();
     this.#staging?.populate(0, Math.min(this.size, preparedBytesMax), true);
     this.#used = true;
   }

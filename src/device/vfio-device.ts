@@ -147,7 +147,8 @@ export interface VfioDevice {
 
   /**
    * Lets go of mappings and interrupt wiring for a successor in another process: nothing is closed,
-   * in-flight DMA is ended so that it runs again. Null when this device cannot be parked.
+   * in-flight DMA is ended so that it runs again. Null when this device cannot be parked, or not
+   * now: while migration data is copied, or a dirty log is on.
    */
   park(): Wiring | null;
   /**
@@ -174,13 +175,4 @@ export interface Wiring {
   readonly irqs: readonly IrqWire[];
   /** Descriptors of ioeventfds that the client holds, with the region that they belong to. */
   readonly ioEventfds: ReadonlyArray<IoEventfd & { readonly region: number }>;
-  /** Page size and pages of a dirty log that is on; null when it is off. */
-  readonly dirtyLog: DirtyLogState | null;
-}
-
-/** A dirty log as plain data: dirty ranges in bytes. */
-export interface DirtyLogState {
-  readonly pageSize: number;
-  readonly ranges: ReadonlyArray<{ readonly iova: number; readonly length: number }>;
-  readonly dirty: ReadonlyArray<{ readonly iova: number; readonly length: number }>;
 }

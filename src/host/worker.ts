@@ -27,7 +27,7 @@ const device = await make().catch((thrown: unknown) => {
 const mailWaits = (): boolean =>
   Atomics.load(words, ControlWord.posted) !== Atomics.load(words, ControlWord.taken);
 const session = new Session(device, mailWaits, () => performance.now());
-const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [], dirtyLog: null };
+const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [] };
 let stopped = false;
 
 /** What a device's module exports. */
@@ -55,11 +55,11 @@ async function make(): Promise<VfioDevice> {
 
 /** A device at rest; its client, if there is one, waits. */
 function park(): ParkedDevice {
-  const connection = session.connected ? session.export() : null;
-  const wiring = connection === null ? null : device.park();
-  if (device.state === null || (connection !== null && wiring === null)) {
-    throw new FerryError("not-parkable", `${device.name} cannot be parked.`);
+  const wiring = session.connected ? device.park() : null;
+  if (device.state === null || (session.connected && wiring === null)) {
+    throw new FerryError("not-parkable", `${device.name} cannot be parked now.`);
   }
+  const connection = session.connected ? session.export() : null;
   return { connection, wiring, state: device.state.slice() };
 }
 

@@ -81,7 +81,8 @@ export class DmaPump implements MessageDma {
     transfer.status = pending;
     transfer.asked = 0;
     transfer.done = 0;
-    this.#transfers.push(transfer);
+    if (transfer.length === 0) transfer.status = 0;
+    else this.#transfers.push(transfer);
     return 0;
   }
 

@@ -60,18 +60,23 @@ export function regionWrite(request: Request): number {
   return RegionAccess.size;
 }
 
-/** Writes in order until one fails; the reply counts those that were done. */
+/**
+ * Writes in order and counts what was done. One that is refused keeps none of the others back: a
+ * doorbell behind it must not get lost. Only when nothing was done is the answer an error.
+ */
 export function regionWriteMulti(request: Request): number {
   const { view, at, length, outbox, replyAt } = request;
   const count = readU53(view, at);
   if (length !== RegionWriteMulti.size + count * RegionWriteMultiEntry.size) return -errno.EINVAL;
+  const end = at + length;
   let done = 0;
-  for (let from = at + RegionWriteMulti.size; done < count; from += RegionWriteMultiEntry.size) {
+  let refused = 0;
+  for (let from = at + RegionWriteMulti.size; from < end; from += RegionWriteMultiEntry.size) {
     const result = writeEntry(request, from);
-    if (result < 0 && done === 0) return result;
-    if (result < 0) break;
-    done += 1;
+    if (result < 0) refused = result;
+    else done += 1;
   }
+  if (done === 0 && refused < 0) return refused;
   writeU53(outbox.view, replyAt, done);
   return RegionWriteMulti.size;
 }

@@ -1,5 +1,5 @@
 import { errno } from "../base/errno.ts";
-import type { VfioDevice } from "../device/vfio-device.ts";
+import type { VfioDevice, Watch } from "../device/vfio-device.ts";
 import { Feature, FeatureFlags } from "../spec/vfio.ts";
 import { Command, Header, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
 import { POLLIN, POLLOUT } from "../sys/constants.ts";
@@ -46,6 +46,7 @@ export interface ConnectionState {
 
 const watchesMax = 1024;
 const noFds: readonly number[] = [];
+const noWatches: readonly Watch[] = [];
 
 /**
  * One client of one device: receives, serves, replies, and gives the device its turns. It blocks the
@@ -187,7 +188,7 @@ export class Session {
   /** Receives more, waiting in the way that fits; like `Lane.receive`. */
   #wait(nothingToWaitFor: boolean): number {
     const { outbox } = this.#main;
-    const quiet = outbox.waiting === 0 && !this.#pump.active && this.#device.watches.length === 0;
+    const quiet = outbox.waiting === 0 && !this.#pump.active && this.#watches().length === 0;
     if (nothingToWaitFor) {
       if (!quiet) return this.#pollOnce(0);
       return this.#receiveMain(false);
@@ -207,7 +208,7 @@ export class Session {
   }
 
   #pollOnce(timeoutMs: number): number {
-    const { watches } = this.#device;
+    const watches = this.#watches();
     const poll = this.#poll;
     const twin = this.#twin?.isOpen === true ? this.#twin : null;
     poll.clear();
@@ -221,6 +222,11 @@ export class Session {
     for (let i = 0; i < watched; i++) if (poll.ready(2 + i) !== 0) watches[i]?.ready();
     if (twin !== null && (poll.ready(1) & ~POLLOUT) !== 0) this.#receiveTwin(twin);
     return (poll.ready(0) & ~POLLOUT) === 0 ? -errno.EAGAIN : this.#receiveMain(false);
+  }
+
+  /** A frozen device looks at nothing; what is signalled meanwhile is found after the thaw. */
+  #watches(): readonly Watch[] {
+    return this.#freeze === Freeze.none ? this.#device.watches : noWatches;
   }
 
   #interest({ framer, outbox }: Lane): number {

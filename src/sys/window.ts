@@ -43,6 +43,11 @@ export class Window {
     return madvise(this.address + at, length, advice);
   }
 
+  /** Asks for huge pages, for memory that is filled as a whole. */
+  useHugePages(): void {
+    madvise(this.address, this.size, k.MADV_HUGEPAGE);
+  }
+
   /** Overlays everything with fresh anonymous memory; the file's last reference from here is gone. */
   blank(): number {
     const result = mmap(this.address, this.size, readWrite, blank | k.MAP_FIXED, -1, 0);

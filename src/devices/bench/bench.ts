@@ -63,6 +63,12 @@ export class BenchDevice extends PciModel {
         0: { size: scratchBytes, space: "memory32" },
         1: { size: 65536, space: "memory32", mapped: [{ offset: 0x1000, size: 0x4000 }] },
       },
+      ioEventfds: [0n, 1n, 2n, 3n].map((datamatch) => ({
+        bar: 0,
+        offset: 0x080,
+        size: 4,
+        datamatch,
+      })),
       sections: { ballast: stateMib * mib },
     });
     const ballast = this.section("ballast");

@@ -32,7 +32,10 @@ export class HelloDevice extends PciModel {
   readonly #stage = this.section("stage");
   readonly #buffer = this.section("buffer");
 
-  constructor(mapped: boolean) {
+  /** May clients map BAR2? Is there MSI-X besides MSI? */
+  constructor(mapped: boolean, withMsix: boolean) {
+    const inBar4 = { table: { bar: 4, offset: 0 }, pending: { bar: 4, offset: 0x800 } };
+    const more = withMsix ? [msix({ vectors: 2, ...inBar4 })] : [];
     super({
       name: "hello",
       version: 1,
@@ -41,12 +44,7 @@ export class HelloDevice extends PciModel {
       revision: 1,
       classCode: 0xff0000,
       interruptPin: 1,
-      capabilities: [
-        powerManagement(),
-        pciExpress(),
-        msi({ vectors: 2 }),
-        msix({ vectors: 2, table: { bar: 4, offset: 0 }, pending: { bar: 4, offset: 0x800 } }),
-      ],
+      capabilities: [powerManagement(), pciExpress(), msi({ vectors: 2 }), ...more],
       bars: {
         0: { size: Hello.size, space: "memory32" },
         2: { size: 65536, space: "memory32", mapped },
