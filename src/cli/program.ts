@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { addConform } from "./conform.ts";
 import { addDemo } from "./demo.ts";
 import { addProbe } from "./probe.ts";
 import { addRead } from "./read.ts";
@@ -24,6 +25,7 @@ export function createProgram(): Command {
     .exitOverride()
     .showHelpAfterError("(see ferry --help)")
     .addHelpText("after", exitCodes);
-  for (const add of [addServe, addProbe, addRead, addWrite, addTrace, addDemo]) add(program);
+  for (const add of [addServe, addProbe, addRead, addWrite, addTrace, addConform, addDemo])
+    add(program);
   return program;
 }

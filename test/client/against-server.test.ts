@@ -16,7 +16,13 @@ import {
   PciRegion,
 } from "../../src/spec/vfio.ts";
 import { POLLIN } from "../../src/sys/constants.ts";
-import { closeFd, createEventfd, drainEventfd, duplicate } from "../../src/sys/descriptors.ts";
+import {
+  closeFd,
+  createEventfd,
+  drainEventfd,
+  duplicate,
+  signalEventfd,
+} from "../../src/sys/descriptors.ts";
 import { PollSet } from "../../src/sys/poll.ts";
 import { Window } from "../../src/sys/window.ts";
 import { Ferry, temporaryFolder, until } from "../support/ferry.ts";
@@ -25,7 +31,7 @@ import { openFds } from "./fake-server.ts";
 /** The bench device's registers in BAR0. */
 const Register = { doorbell: 0x80, iova: 0x100, command: 0x110, status: 0x114, seen: 0x120 };
 const Dma = { mappedRead: 1, mappedFill: 2, readMessages: 3, writeMessages: 4 };
-const fillByte = 0xa5;
+const fillByte = 0x5a;
 const mebi = 1024 * 1024;
 
 const folder = temporaryFolder();
@@ -167,6 +173,26 @@ describe.each([
     driver.write(Register.doorbell, 3);
     expect(drainEventfd(eventfds[3] as number)).toBe(0);
     for (const eventfd of eventfds) closeFd(eventfd);
+    driver.close();
+  });
+
+  it("rings a doorbell without a message, by its ioeventfds", async () => {
+    const driver = await Driver.connect(twin);
+    const eventfd = createEventfd();
+    const { dataEventfd, actionTrigger } = IrqSetFlags.mask;
+    const vector = { index: PciIrq.msix, start: 2, count: 1, bytes: driver.bytes, boolsAt: 0 };
+    const wire = { ...vector, data: dataEventfd, action: actionTrigger };
+    expect(driver.device.setIrqs({ ...wire, fds: [duplicate(eventfd)] })).toBe(0);
+    const bells = driver.device.ioEventfds(0);
+    const place = { offset: Register.doorbell, size: 4 };
+    expect(bells).toMatchObject([0n, 1n, 2n, 3n].map((datamatch) => ({ ...place, datamatch })));
+    const bell = bells.find(({ datamatch }) => datamatch === 2n);
+    expect(signalEventfd(bell?.fd ?? -1)).toBe(8);
+    const poll = new PollSet(1);
+    poll.add(eventfd, POLLIN);
+    expect(poll.wait(20_000)).toBe(1);
+    expect(drainEventfd(eventfd)).toBe(1);
+    for (const fd of [eventfd, ...bells.map((each) => each.fd)]) closeFd(fd);
     driver.close();
   });
 

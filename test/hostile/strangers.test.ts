@@ -70,7 +70,8 @@ describe("many clients that say nothing", () => {
     const before = server.victim.openFds;
     for (let i = 0; i < 300; i++) context.connect();
     server.victim.use(1);
-    expect(server.victim.openFds).toBeLessThanOrEqual(before + unclaimedMax);
+    const oneClient = 4;
+    expect(server.victim.openFds).toBeLessThanOrEqual(before + unclaimedMax + oneClient);
   });
 
   it("and go at once leave nothing", () => {
