@@ -1,4 +1,5 @@
-// Makes a fresh checkout usable: installs what package-lock.json names when it is not there yet, and
+// Makes a fresh checkout usable: installs what package-lock.json names when it is not there yet,
+// and
 // (with the argument "build") compiles src/ to dist/ when a source is newer than the last build.
 // Plain JavaScript with nothing but Node, because it runs before anything is installed.
 import { spawnSync } from "node:child_process";
@@ -17,13 +18,17 @@ function run(what, command, args) {
   }
 }
 
-/** The lock file that npm keeps of what it installed differs from ours when something is missing. */
+/**
+ * The lock file that npm keeps of what it installed differs from ours when something is missing.
+ */
 function install() {
   const stamp = at("node_modules", ".vfio-ferry-installed");
   const wanted = readFileSync(at("package-lock.json"), "utf8");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
   console.error("vfio-ferry: installing the packages that package-lock.json names ...");
-  run("npm ci", "npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+  // Not `npm ci`: it refuses a lock file that leaves out optional packages of other platforms.
+  const quiet = ["--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
+  run("npm install", "npm", ["install", ...quiet]);
   writeFileSync(stamp, wanted);
 }
 

@@ -40,7 +40,9 @@ function position(name: string, at: BitPosition): Position {
   return { name, low, width, mask, single };
 }
 
-/** Declares the named bits of a 32-bit word; overlapping ranges are refused when the module loads. */
+/**
+ * Declares the named bits of a 32-bit word; overlapping ranges are refused when the module loads.
+ */
 export function bits<const T extends Record<string, BitPosition>>(at: T): Bits<T> {
   const positions = Object.entries(at).map(([name, where]) => position(name, where));
   let all = 0;

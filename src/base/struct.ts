@@ -80,7 +80,9 @@ export const u64: Field<bigint> = {
 
 const twoTo32 = 2 ** 32;
 
-/** Reads 64 bits as a number. Above 2^53 it is rounded but stays above, so every bound refuses it. */
+/**
+ * Reads 64 bits as a number. Above 2^53 it is rounded but stays above, so every bound refuses it.
+ */
 export function readU53(view: DataView, at: number): number {
   return view.getUint32(at, true) + view.getUint32(at + 4, true) * twoTo32;
 }
@@ -92,7 +94,8 @@ export function writeU53(view: DataView, at: number, value: number): void {
 }
 
 /**
- * A 64-bit size, count or address as a number. A peer's value of 2^53 or more is rounded to a number
+ * A 64-bit size, count or address as a number. A peer's value of 2^53 or more is rounded to a
+ * number
  * that is still at least 2^53: no limit of ours lies there, so the next range check refuses it.
  */
 export const u53: Field<number> = {
@@ -109,27 +112,30 @@ export const u53: Field<number> = {
 /** `count` fields of one kind in a row, decoded as an array. */
 export function array<T>(field: Field<T>, count: number): Field<T[]> {
   const size = field.size * count;
+  const indices = Array.from({ length: count }, (_, i) => i);
   return {
     size,
     align: field.align,
-    read: (view, at) =>
-      Array.from({ length: count }, (_, i) => field.read(view, at + i * field.size)),
+    read: (view, at) => indices.map((i) => field.read(view, at + i * field.size)),
     write(view, at, values) {
       assert(values.length === count, `array of ${count} given ${values.length} values`);
       for (let i = 0; i < count; i++) field.write(view, at + i * field.size, values[i] as T);
     },
     readSource: (at) =>
-      `[${Array.from({ length: count }, (_, i) => field.readSource(`${at} + ${i * field.size}`)).join(", ")}]`,
+      `[${indices.map((i) => field.readSource(`${at} + ${i * field.size}`)).join(", ")}]`,
     writeSource: (at, value) =>
-      Array.from({ length: count }, (_, i) =>
-        field.writeSource(`${at} + ${i * field.size}`, `${value}[${i}]`),
-      ).join(", "),
+      indices
+        .map((i) => field.writeSource(`${at} + ${i * field.size}`, `${value}[${i}]`))
+        .join(", "),
   };
 }
 
 const identifier = /^[A-Za-z_$][\w$]*$/;
 
-/** The plain codec: walks the table at every call. It is the meaning that the compiled one must have. */
+/**
+ * The plain codec: walks the table at every call. It is the meaning that the compiled one must
+ * have.
+ */
 export function walkedCodec<F extends Fields>(fields: F, offset: Record<string, number>): Codec<F> {
   const entries = Object.entries(fields);
   return {

@@ -3,7 +3,9 @@ const firstFd = 3;
 /** More sockets than this are a mistake. */
 const inheritedMax = 1024;
 
-/** The descriptors that the environment promises to the process `pid`; none if it means another one. */
+/**
+ * The descriptors that the environment promises to the process `pid`; none if it means another one.
+ */
 export function inheritedFds(environment: NodeJS.ProcessEnv, pid: number): number[] {
   const { LISTEN_FDS: fds, LISTEN_PID: forPid } = environment;
   if (fds === undefined || (forPid !== undefined && Number(forPid) !== pid)) return [];

@@ -3,7 +3,10 @@ import pretty from "pino-pretty";
 
 export type Log = pino.Logger;
 
-/** The program's log on standard error: lines for people, or JSON lines. Written at once: a process that ends must have said why. */
+/**
+ * The program's log on standard error: lines for people, or JSON lines. Written at once: a process
+ * that ends must have said why.
+ */
 export function makeLog(json: boolean): Log {
   if (json) return pino({ name: "ferry" }, pino.destination({ dest: 2, sync: true }));
   const stream = pretty({

@@ -37,8 +37,9 @@ LISTEN is where the VMM connects, CONNECT is the server's socket. Messages and d
 unchanged, with one exception: the twin socket that a server gives is replaced by one of our own, so
 that the DMA messages on it are seen as well. SIGINT or SIGTERM ends it.
 
-A line is: seconds, connection, way (→ to the server, ← to the client), message. A record is one JSON
-object a line: {"t": microseconds, "session", "socket", "to", "size", "fds", "head": base64}.`;
+A line is: seconds, connection, way (→ to the server, ← to the client), message.
+A record is one JSON object a line:
+{"t": microseconds, "session", "socket", "to", "size", "fds", "head": base64}.`;
 
 /** `ferry trace`: what a VMM and a server say to each other. */
 export function addTrace(program: Command): void {

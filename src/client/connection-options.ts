@@ -1,6 +1,8 @@
 import { defaultLimits, type Limits } from "../wire/negotiate.ts";
 
-/** What a message may have besides the data that was negotiated: its heads, and a capability text. */
+/**
+ * What a message may have besides the data that was negotiated: its heads, and a capability text.
+ */
 export const messageHeadBytesMax = 32_768;
 /** More data than this in one message is not offered, whatever is asked for. */
 export const dataXferBytesMax = 16 * 1024 * 1024;

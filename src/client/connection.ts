@@ -22,11 +22,11 @@ const noFds: readonly number[] = [];
 const nobody = -1;
 
 /**
- * A connection to a vfio-user server, from the client's side. Requests are built in place: `prepare`
- * names where the payload goes in `requestBytes`, `call` sends it and waits, and the reply lies in
- * `replyBytes` until the next call. While it waits, it serves the server's DMA messages. Results are
- * lengths of payloads or negated errnos; after the first failure of the connection itself everything
- * is ENOTCONN, and `failure` says why.
+ * A connection to a vfio-user server, from the client's side. Requests are built in place:
+ * `prepare` names where the payload goes in `requestBytes`, `call` sends it and waits, and the
+ * reply lies in `replyBytes` until the next call. While it waits, it serves the server's DMA
+ * messages. Results are lengths of payloads or negated errnos; after the first failure of the
+ * connection itself everything is ENOTCONN, and `failure` says why.
  */
 export class Connection {
   /** What this side can take. */
@@ -62,13 +62,15 @@ export class Connection {
   #result = 0;
   #closed = false;
 
-  /** Takes over a connected socket without saying anything yet; {@link Connection.adopt} negotiates. */
+  /**
+   * Takes over a connected socket without saying anything yet; {@link Connection.adopt} negotiates.
+   */
   constructor(fd: number, options: ConnectionOptions = {}) {
     this.ours = { ...clientLimits, ...options.limits, twinSocket: options.twinSocket === true };
     if (this.ours.maxDataXferSize > dataXferBytesMax) {
       throw new FerryError(
         "transfer-too-large",
-        `max_data_xfer_size ${this.ours.maxDataXferSize} exceeds ${dataXferBytesMax}. Ask for less.`,
+        `max_data_xfer_size ${this.ours.maxDataXferSize} exceeds ${dataXferBytesMax}.`,
       );
     }
     this.#timeoutMs = options.timeoutMs ?? 0;
@@ -161,7 +163,9 @@ export class Connection {
     return id < 0 ? id : this.wait(id);
   }
 
-  /** Sends the prepared request without waiting: its id, to be given to `wait`, or a negated errno. */
+  /**
+   * Sends the prepared request without waiting: its id, to be given to `wait`, or a negated errno.
+   */
   send(command: Command, length: number, replyBytesMax: number, fds = noFds): number {
     if (this.failure !== null) return -errno.ENOTCONN;
     const id = this.#outstanding.take(command, replyBytesMax);
@@ -219,7 +223,9 @@ export class Connection {
     }
   }
 
-  /** Sends what is queued and takes in what comes meanwhile, so that no two sends block each other. */
+  /**
+   * Sends what is queued and takes in what comes meanwhile, so that no two sends block each other.
+   */
   #drain(): number {
     for (;;) {
       const flushed = this.#sockets.flush();
@@ -240,8 +246,9 @@ export class Connection {
   }
 
   /**
-   * Takes the messages that are there: serves commands, puts replies aside. True as soon as the reply
-   * of `wanted` is there; then `#result` and the reply's place are set, and the buffer stays as it is.
+   * Takes the messages that are there: serves commands, puts replies aside. True as soon as the
+   * reply of `wanted` is there; then `#result` and the reply's place are set, and the buffer stays
+   * as it is.
    */
   #parse(link: Link, wanted: number): boolean {
     while (this.failure === null && link.roomy) {

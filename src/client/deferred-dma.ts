@@ -16,7 +16,9 @@ class Job {
 
 /**
  * DMA messages to memory that is not here either, because the one who drives the remote device gave
- * no file with it: they are carried on as messages of ours, and answered when those have ended.
+ * no file with it: they are carried on as messages of ours, and answered when those have ended. A
+ * server that answers no request before its DMA has ended cannot be served so: then the one who
+ * would answer the DMA waits for the request. The connection's time-out ends that.
  */
 export class DeferredDma {
   readonly #jobs = Array.from({ length: deferredMax }, () => new Job());

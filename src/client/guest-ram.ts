@@ -28,8 +28,8 @@ interface Placed {
 }
 
 /**
- * Memory to play a guest with: a memfd, sealed as a VMM seals its own, and its view. It also carries
- * the DMA of devices that reach it by messages.
+ * Memory to play a guest with: a memfd, sealed as a VMM seals its own, and its view. It also
+ * carries the DMA of devices that reach it by messages.
  */
 export class GuestRam implements MessageDma {
   readonly size: number;

@@ -7,7 +7,10 @@ import { MSG_DONTWAIT, SCM_MAX_FD } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { Framer } from "../wire/framer.ts";
 
-/** Descriptors that messages still in the buffer may carry in all; a peer that sends more is cut off. */
+/**
+ * Descriptors that messages still in the buffer may carry in all; a peer that sends more is cut
+ * off.
+ */
 export const fdsPendingMax = 1024;
 
 /** Largest messages that fit a buffer: one that is sent or parsed and one that waits behind it. */
@@ -16,7 +19,8 @@ const noFds: readonly number[] = [];
 
 /**
  * One socket of a connection: bytes come in through a framer and leave through a queue, so that an
- * answer can be written while an earlier message is still half sent. Nothing is allocated a message.
+ * answer can be written while an earlier message is still half sent. Nothing is allocated a
+ * message.
  */
 export class Link {
   readonly channel: Channel;
@@ -62,8 +66,8 @@ export class Link {
   }
 
   /**
-   * Receives once into the framer: a count of bytes, 0 at the end of the stream, or a negated errno.
-   * EPROTO says that the peer sent more descriptors than anything could want.
+   * Receives once into the framer: a count of bytes, 0 at the end of the stream, or a negated
+   * errno. EPROTO says that the peer sent more descriptors than anything could want.
    */
   receive(flags = 0): number {
     const room = this.framer.room();
@@ -84,7 +88,9 @@ export class Link {
     return before + fds.length <= fdsPendingMax ? count : -errno.EPROTO;
   }
 
-  /** The place for a message of `length` bytes behind what is queued; the caller has asked `roomy`. */
+  /**
+   * The place for a message of `length` bytes behind what is queued; the caller has asked `roomy`.
+   */
   reserve(length: number): number {
     assert(length <= this.#messageBytesMax, `a message of ${length} bytes exceeds its limit`);
     if (this.#head === this.#tail) {
@@ -104,7 +110,9 @@ export class Link {
     this.#tail += length;
   }
 
-  /** Queues likewise, with descriptors that go out with the message's header; the queue is empty. */
+  /**
+   * Queues likewise, with descriptors that go out with the message's header; the queue is empty.
+   */
   queueWithFds(length: number, fds: readonly number[]): void {
     assert(this.#head === this.#tail, "descriptors are sent from an empty queue only");
     assert(fds.length <= SCM_MAX_FD, `${fds.length} descriptors exceed one message`);
@@ -112,7 +120,9 @@ export class Link {
     this.#tail += length;
   }
 
-  /** Sends without waiting: 0 when nothing is left, EAGAIN when the rest has to wait, or an errno. */
+  /**
+   * Sends without waiting: 0 when nothing is left, EAGAIN when the rest has to wait, or an errno.
+   */
   flush(): number {
     while (this.#head < this.#tail) {
       const sent = this.#sendSome();

@@ -46,6 +46,14 @@ export class MemoryPort implements DmaPort {
     );
   }
 
+  /**
+   * Ends what was carried on and touches the range; the server hears of it before anything else.
+   */
+  cancel(iova: number, size: number): void {
+    this.memory.messages?.cancel(iova, size);
+    this.settle();
+  }
+
   /** True when something that was carried on can be answered. */
   get settled(): boolean {
     return this.#deferred.settled;

@@ -41,7 +41,9 @@ export class Outstanding {
     return this.#count;
   }
 
-  /** Takes an id for a command whose reply has at most `replyBytesMax` bytes of payload; or EBUSY. */
+  /**
+   * Takes an id for a command whose reply has at most `replyBytesMax` bytes of payload; or EBUSY.
+   */
   take(command: number, replyBytesMax: number): number {
     if (this.#count === outstandingMax) return -errno.EBUSY;
     let id = this.#last;

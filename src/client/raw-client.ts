@@ -7,7 +7,9 @@ import { closeFd } from "../sys/descriptors.ts";
 import { PollSet } from "../sys/poll.ts";
 import { connectUnix } from "../sys/unix.ts";
 
-/** A received message: its header as it came, what followed, and the descriptors that came along. */
+/**
+ * A received message: its header as it came, what followed, and the descriptors that came along.
+ */
 export interface RawMessage {
   readonly messageId: number;
   readonly command: number;
@@ -135,7 +137,9 @@ export class RawClient {
     return new DataView(buffer, byteOffset).getUint32(Header.offset.messageSize, true);
   }
 
-  /** Never asks for more than the message in progress, so that descriptors stay with their message. */
+  /**
+   * Never asks for more than the message in progress, so that descriptors stay with their message.
+   */
   #receiveSome(): number {
     const wanted = Math.min(this.#partial.length - this.#filled, chunkBytes);
     const result = this.#channel.receive(incoming.address, wanted, MSG_DONTWAIT);

@@ -3,8 +3,8 @@ import { errno } from "../base/errno.ts";
 import type { MmapArea } from "../device/vfio-device.ts";
 import { RegionCap, RegionFlags, RegionInfo, SparseMmapArea, SparseMmapCap } from "../spec/vfio.ts";
 
-/** The longest region info that is asked for: 4092 sparse areas. */
-export const regionInfoBytesMax = 65_536;
+/** The longest region info that is asked for: 1021 sparse areas. */
+export const regionInfoBytesMax = 16_384;
 /** Capabilities of one region. */
 export const capabilitiesMax = 32;
 

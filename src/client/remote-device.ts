@@ -11,6 +11,7 @@ import type {
   Watch,
   Wiring,
 } from "../device/vfio-device.ts";
+import { addressEnd } from "../memory/dma-map.ts";
 import type { MessageDma } from "../memory/transfer.ts";
 import { DeviceFeature, FeatureFlags, IrqSet, IrqSetFlags } from "../spec/vfio.ts";
 import {
@@ -65,9 +66,9 @@ function copy(
 }
 
 /**
- * A device behind a vfio-user socket. Whoever drives it needs not know: every call is one exchange of
- * messages, or several when the data is larger than a message may be. It serves the server's DMA from
- * the mappings' files, and carries it on to `attach`'s messages where there is no file.
+ * A device behind a vfio-user socket. Whoever drives it needs not know: every call is one exchange
+ * of messages, or several when the data is larger than a message may be. It serves the server's DMA
+ * from the mappings' files, and carries it on to `attach`'s messages where there is no file.
  */
 export class RemoteDevice implements VfioDevice {
   readonly name: string;
@@ -125,7 +126,9 @@ export class RemoteDevice implements VfioDevice {
     return count;
   }
 
-  /** Writes at most one message of data without waiting for an answer: `count` or a negated errno. */
+  /**
+   * Writes at most one message of data without waiting for an answer: `count` or a negated errno.
+   */
   post(region: number, offset: number, bytes: Uint8Array, at: number, count: number): number {
     if (count > this.connection.dataBytesMax) return -errno.E2BIG;
     const prepared = this.#prepareWrite(region, offset, bytes, at, count);
@@ -161,7 +164,9 @@ export class RemoteDevice implements VfioDevice {
     return 0;
   }
 
-  /** Several small writes in one message: how many were done, EOPNOTSUPP where the server cannot. */
+  /**
+   * Several small writes in one message: how many were done, EOPNOTSUPP where the server cannot.
+   */
   writeMultiple(writes: readonly RegionWrite[]): number {
     const { connection } = this;
     if (!connection.server.writeMultiple) return -errno.EOPNOTSUPP;
@@ -243,16 +248,18 @@ export class RemoteDevice implements VfioDevice {
     return mapped;
   }
 
+  /** DMA that was carried on ends first: the server may wait for it before it answers. */
   unmapDma(iova: number, size: number): number {
+    this.#port.cancel(iova, size);
     const result = this.#unmap(0, iova, size);
     if (result < 0) return result;
     this.#port.memory.unmap(iova, size);
-    this.work();
     return 0;
   }
 
   /** Where the server has no message for it, mapping by mapping. */
   unmapAllDma(): number {
+    this.#port.cancel(0, addressEnd);
     let result = this.#unmap(DmaUnmapFlags.mask.all, 0, 0);
     if (result === -errno.EINVAL) {
       result = 0;
@@ -261,7 +268,6 @@ export class RemoteDevice implements VfioDevice {
     }
     if (result < 0) return result;
     this.#port.memory.unmapAll();
-    this.work();
     return 0;
   }
 
@@ -275,6 +281,7 @@ export class RemoteDevice implements VfioDevice {
   }
 
   reset(): number {
+    this.#port.cancel(0, addressEnd);
     const prepared = this.connection.prepare(0);
     return prepared < 0 ? prepared : Math.min(0, this.connection.call(Command.deviceReset, 0, 0));
   }

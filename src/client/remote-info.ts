@@ -18,7 +18,7 @@ import { parseRegionInfo, type RegionReply, regionInfoBytesMax } from "./region-
 export const regionsMax = 128;
 export const irqsMax = 64;
 /** Ioeventfds of one region. */
-export const ioEventfdsMax = 1024;
+export const ioEventfdsMax = 512;
 
 const { mask } = RegionFlags;
 
@@ -86,7 +86,9 @@ function readIrq(connection: Connection, index: number): Irq | number {
   return { flags, count };
 }
 
-/** Asks for everything that a device says about itself; a {@link FerryError} names what it refused. */
+/**
+ * Asks for everything that a device says about itself; a {@link FerryError} names what it refused.
+ */
 export function readRemoteInfo(connection: Connection, peer: string): RemoteInfo {
   const prepared = connection.prepare(DeviceInfo.size);
   if (prepared < 0) throw unusable(peer, "DEVICE_GET_INFO", prepared);

@@ -46,7 +46,9 @@ function writeHeader(
   view.setUint32(at + Header.offset.error, -Math.min(status, 0), true);
 }
 
-/** Queues the answer to a DMA message whose data, for a read, already lies behind the reserved head. */
+/**
+ * Queues the answer to a DMA message whose data, for a read, already lies behind the reserved head.
+ */
 function queueDma(
   link: Link,
   at: number,

@@ -57,16 +57,18 @@ export class Sockets {
 
   /**
    * Waits until bytes came in: 1 then (or for another look), ETIMEDOUT after the deadline, or
-   * ENOTCONN. `deadline` is in milliseconds of `performance.now`, 0 for none; with one socket and no
-   * deadline this is a single system call. After the deadline there is one more look at what is there
-   * already, and no second one, however much a server sends.
+   * ENOTCONN. `deadline` is in milliseconds of `performance.now`, 0 for none; with one socket and
+   * no deadline this is a single system call. After the deadline there is one more look at what is
+   * there already, and no second one, however much a server sends.
    */
   receive(deadline: number): number {
     if (deadline === 0 && this.twin === null) return this.receiveFrom(this.main, 0);
     return this.#wait(deadline, POLLIN);
   }
 
-  /** Waits until something more can be sent, and receives meanwhile; the results are `receive`'s. */
+  /**
+   * Waits until something more can be sent, and receives meanwhile; the results are `receive`'s.
+   */
   exchange(deadline: number): number {
     return this.#wait(deadline, POLLIN | POLLOUT);
   }

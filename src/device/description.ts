@@ -170,7 +170,9 @@ export function describeDevice(
   };
 }
 
-/** The region that a person calls `bar0`, `config` or `7`; ENOENT when there is none of that name. */
+/**
+ * The region that a person calls `bar0`, `config` or `7`; ENOENT when there is none of that name.
+ */
 export function regionByName(device: VfioDevice, name: string): number {
   const known = (PciRegion as Readonly<Record<string, number>>)[name.toLowerCase()];
   const index = known ?? (/^\d+$/.test(name) ? Number(name) : -1);

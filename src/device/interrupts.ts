@@ -2,6 +2,7 @@ import { errno } from "../base/errno.ts";
 import { InterruptPin } from "../spec/pci.ts";
 import { Msi64, Msix } from "../spec/pci-capabilities.ts";
 import { IrqFlags, PciIrq } from "../spec/vfio.ts";
+import { adoptEventfd } from "../sys/descriptors.ts";
 import type { ConfigSpace, FunctionDescription } from "./config-space.ts";
 import { IntxLine } from "./intx-line.ts";
 import { closeAll } from "./irq-request.ts";
@@ -140,7 +141,8 @@ export class Interrupts {
 
   setIrqs(request: IrqRequest): number {
     const irq = this.irqs[request.index];
-    if (irq === undefined || request.start + request.count > irq.count) {
+    const fits = irq !== undefined && request.start + request.count <= irq.count;
+    if (!fits || !request.fds.every(adoptEventfd)) {
       closeAll(request);
       return -errno.EINVAL;
     }
@@ -185,6 +187,10 @@ export class Interrupts {
   rewire(wires: readonly IrqWire[]): number {
     const fits = ({ index, vector }: IrqWire) => vector < (this.irqs[index]?.count ?? 0);
     if (!wires.every(fits)) return -errno.EINVAL;
+    for (const { trigger, unmask } of wires) {
+      adoptEventfd(trigger);
+      adoptEventfd(unmask);
+    }
     for (const wire of wires) this.#all[wire.index]?.rewire(wire);
     this.update();
     return 0;

@@ -17,7 +17,8 @@ type IoWire = Wiring["ioEventfds"][number];
 const valueBytesMax = 8;
 
 /**
- * The eventfds that stand for writes to doorbells. They are made when a client asks for them. Signals
+ * The eventfds that stand for writes to doorbells. They are made when a client asks for them.
+ * Signals
  * that come faster than they are looked at count as one write, as doorbells do.
  */
 export class IoEventfds {
@@ -35,7 +36,10 @@ export class IoEventfds {
     this.#write = write;
   }
 
-  /** The eventfds of a region; made now if this is the first time. An eventfd that cannot be made is -1. */
+  /**
+   * The eventfds of a region; made now if this is the first time. An eventfd that cannot be made is
+   * -1.
+   */
   of(region: number): readonly IoEventfd[] {
     const wired = this.#wires.filter((wire) => wire.region === region);
     const described = this.#descriptions.filter(({ bar }) => bar === region);

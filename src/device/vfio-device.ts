@@ -1,7 +1,8 @@
 /**
  * The one interface of the project: VFIO as synchronous calls. A box either is a `VfioDevice` (a
  * model, a kernel device, a remote one), wraps one, or drives one. MMIO is a question that a vCPU
- * waits on, so nothing here returns a promise. Results are 0 or a count, or a negated errno; nothing
+ * waits on, so nothing here returns a promise. Results are 0 or a count, or a negated errno;
+ * nothing
  * that a guest or a VMM asks for throws.
  */
 import type { MessageDma } from "../memory/transfer.ts";
@@ -59,7 +60,10 @@ export interface IrqRequest {
   /** DATA_BOOL: `count` bytes from `boolsAt` of `bytes`. */
   readonly bytes: Uint8Array;
   readonly boolsAt: number;
-  /** DATA_EVENTFD: `count` descriptors, or none to take the assigned ones away. The device owns them from here on, whatever it answers. */
+  /**
+   * DATA_EVENTFD: `count` eventfds (EINVAL for other descriptors), or none to take the assigned
+   * ones away. The device owns them from here on, whatever it answers.
+   */
   readonly fds: readonly number[];
 }
 
@@ -70,7 +74,9 @@ export interface DmaMapping {
   readonly size: number;
   readonly readable: boolean;
   readonly writable: boolean;
-  /** The file behind the memory, or -1: then by messages only. The device owns it if it answers 0. */
+  /**
+   * The file behind the memory, or -1: then by messages only. The device owns it if it answers 0.
+   */
   readonly fd: number;
   /** Where the memory starts in the file. */
   readonly offset: number;
@@ -102,7 +108,10 @@ export interface VfioDevice {
   readonly regions: readonly Region[];
   readonly irqs: readonly Irq[];
 
-  /** Reads `count` bytes at `offset` of a region into `bytes` from `at`. The caller has checked the range and the region's flags. */
+  /**
+   * Reads `count` bytes at `offset` of a region into `bytes` from `at`. The caller has checked the
+   * range and the region's flags.
+   */
   read(region: number, offset: number, bytes: Uint8Array, at: number, count: number): number;
   /** Writes, likewise. */
   write(region: number, offset: number, bytes: Uint8Array, at: number, count: number): number;
@@ -112,17 +121,24 @@ export interface VfioDevice {
   setIrqs(request: IrqRequest): number;
 
   mapDma(mapping: DmaMapping): number;
-  /** Takes one mapping away: ENOENT unless `iova` and `size` are exactly those of one. In-flight DMA to it is ended first. */
+  /**
+   * Takes one mapping away: ENOENT unless `iova` and `size` are exactly those of one. In-flight DMA
+   * to it is ended first.
+   */
   unmapDma(iova: number, size: number): number;
   unmapAllDma(): number;
 
-  /** Back to the state after power-on; mappings and interrupt wiring stay. Also leaves migration state ERROR. */
+  /**
+   * Back to the state after power-on; mappings and interrupt wiring stay. Also leaves migration
+   * state ERROR.
+   */
   reset(): number;
 
   /**
    * DEVICE_FEATURE. `flags` is the `FeatureFlags` word with exactly one of get and set, or probe.
    * The feature's data lies in `bytes` from `at`, `length` bytes of it; an answer to get is written
-   * to the same place, at most `capacity` bytes. Returns the answer's length, or ENOTTY for a feature
+   * to the same place, at most `capacity` bytes. Returns the answer's length, or ENOTTY for a
+   * feature
    * that the device does not have, EINVAL for an operation that the feature does not have.
    */
   feature(flags: number, bytes: Uint8Array, at: number, length: number, capacity: number): number;
@@ -132,17 +148,25 @@ export interface VfioDevice {
 
   /** Who carries DMA by messages; null when the driver of the device is gone. */
   attach(messages: MessageDma | null): void;
-  /** The client is gone: mappings, interrupt wiring and pending DMA end; the device's state stays. */
+  /**
+   * The client is gone: mappings, interrupt wiring and pending DMA end; the device's state stays.
+   */
   detach(): void;
 
   /** True while `work` has something to do at once. */
   readonly busy: boolean;
-  /** One bounded slice of what doorbells started. Called after the reply to the access that started it. */
+  /**
+   * One bounded slice of what doorbells started. Called after the reply to the access that started
+   * it.
+   */
   work(): void;
   /** Descriptors to poll; a new array whenever they change. */
   readonly watches: readonly Watch[];
 
-  /** Everything of the device that migrates, one buffer; null for a device that keeps its state elsewhere. */
+  /**
+   * Everything of the device that migrates, one buffer; null for a device that keeps its state
+   * elsewhere.
+   */
   readonly state: Uint8Array | null;
 
   /**

@@ -146,7 +146,9 @@ export class Acceptor {
     else if (state !== FirstMessage.partial) this.#dismiss(caller);
   }
 
-  /** Gives devices to those who may have them, and sends away those who may not or took too long. */
+  /**
+   * Gives devices to those who may have them, and sends away those who may not or took too long.
+   */
   #settle(): void {
     const now = this.#now();
     for (const caller of this.#callers.slice()) {

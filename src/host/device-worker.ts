@@ -11,7 +11,9 @@ const entry = createRequire(import.meta.url).resolve("vfio-ferry/worker");
 /** A worker needs little: its data lies outside the heap. MiB. */
 const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 128, stackSizeMb: 1 };
 
-/** A worker is woken so often in quick succession, this far apart; then once a millisecond will do. */
+/**
+ * A worker is woken so often in quick succession, this far apart; then once a millisecond will do.
+ */
 const urgentWakes = 10;
 const wakeIntervalMs = 0.2;
 
@@ -43,7 +45,9 @@ export class DeviceWorker {
     this.#exited = new Promise((resolve) => this.#worker.on("exit", () => resolve()));
   }
 
-  /** Makes the device in its own thread; `onFatal` hears of whatever is thrown there, then or later. */
+  /**
+   * Makes the device in its own thread; `onFatal` hears of whatever is thrown there, then or later.
+   */
   static async start(spec: DeviceSpec, onFatal: (error: unknown) => void): Promise<DeviceWorker> {
     const worker = new DeviceWorker(spec, onFatal);
     await new Promise<unknown>((resolve, reject) => {

@@ -6,7 +6,8 @@ import { shutdownSocket } from "../sys/unix.ts";
 export const fatalExitCode = 70;
 
 /**
- * The end of the process after our own mistake. A worker that is blocked in a system call would turn
+ * The end of the process after our own mistake. A worker that is blocked in a system call would
+ * turn
  * `process.exit` into a hang, so every socket is shut down, one line is told, and the process is
  * gone at once.
  */

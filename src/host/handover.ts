@@ -104,11 +104,10 @@ export function parseCargo(bytes: Uint8Array): Cargo[] {
   }) as Cargo[];
 }
 
-const broken = (what: string, result: number): FerryError =>
-  new FerryError(
-    "handover-failed",
-    `the handover broke while ${what}: ${result === 0 ? "the other side has gone" : errnoName(result)}.`,
-  );
+function broken(what: string, result: number): FerryError {
+  const why = result === 0 ? "the other side has gone" : errnoName(result);
+  return new FerryError("handover-failed", `the handover broke while ${what}: ${why}.`);
+}
 
 /** Sends everything, blocking; the descriptors stay open here until this process ends. */
 export function sendCargo(socket: number, cargo: readonly Cargo[]): void {

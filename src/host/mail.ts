@@ -56,7 +56,9 @@ export type Letter = {
   [K in keyof Requests]: { readonly id: number; readonly op: K; readonly ask: Requests[K]["ask"] };
 }[keyof Requests];
 
-/** What a worker tells: ready to serve, not able to, the client has gone, or the answer to a letter. */
+/**
+ * What a worker tells: ready to serve, not able to, the client has gone, or the answer to a letter.
+ */
 export type Notice =
   | { readonly kind: "ready" }
   | { readonly kind: "failed"; readonly code: string; readonly reason: string }

@@ -1,6 +1,7 @@
 /**
  * A process hands its devices over to its successor while their clients stay connected. The old one
- * may go on until it has said `go`, the new one may not begin before it has heard it: there are never
+ * may go on until it has said `go`, the new one may not begin before it has heard it: there are
+ * never
  * two owners, whichever of them dies.
  */
 import { rmSync } from "node:fs";

@@ -8,7 +8,10 @@ import type { Request } from "./request.ts";
 
 const { mask } = FeatureFlags;
 
-/** The feature's data is served in place: the request's is copied to the reply, the answer overwrites it. */
+/**
+ * The feature's data is served in place: the request's is copied to the reply, the answer
+ * overwrites it.
+ */
 export function deviceFeature(request: Request): number {
   const { argsz, flags } = DeviceFeature.get(request.view, request.at);
   const dataBytes = request.length - DeviceFeature.size;

@@ -37,7 +37,9 @@ export const loanBytesMin = 65_536;
 /** Requests served between two looks at the control word and the outbox. */
 export const batchRequestsMax = 64;
 
-/** Region accesses set aside while the device is frozen in hold mode; a fuller queue stops reading. */
+/**
+ * Region accesses set aside while the device is frozen in hold mode; a fuller queue stops reading.
+ */
 export const holdBytesMax = 1_048_576;
 
 /** Message transfers that a device may have pending at once. */

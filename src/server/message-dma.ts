@@ -22,7 +22,8 @@ const headBytes = Header.size + DmaAccess.size;
 
 /**
  * DMA by messages: cuts transfers into DMA_READ and DMA_WRITE commands, sends them on the lane that
- * it is given, and puts the answers together. It never waits: the session calls `pump` when the lane
+ * it is given, and puts the answers together. It never waits: the session calls `pump` when the
+ * lane
  * has room, `answer` when a reply came, `expire` when time has passed.
  */
 export class DmaPump implements MessageDma {
@@ -62,7 +63,10 @@ export class DmaPump implements MessageDma {
     return this.#slots.filter(({ used }) => used).map(({ id }) => id);
   }
 
-  /** Begins anew with a peer that takes at most `peerXferBytes` a message; `abandoned` ids may still be answered. */
+  /**
+   * Begins anew with a peer that takes at most `peerXferBytes` a message; `abandoned` ids may still
+   * be answered.
+   */
   start(peerXferBytes: number, abandoned: readonly number[]): void {
     this.#peerXferBytes = Math.min(peerXferBytes, dataXferBytesMax);
     this.#transfers = [];
@@ -159,7 +163,10 @@ export class DmaPump implements MessageDma {
     transfer.asked += count;
   }
 
-  /** Takes a reply at `at` of the lane's bytes. An answer to nothing, or to something given up, is dropped. */
+  /**
+   * Takes a reply at `at` of the lane's bytes. An answer to nothing, or to something given up, is
+   * dropped.
+   */
   answer(bytes: Uint8Array, view: DataView, at: number, size: number): void {
     const id = view.getUint16(at + Header.offset.messageId, true);
     const command = view.getUint16(at + Header.offset.command, true);

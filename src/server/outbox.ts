@@ -112,7 +112,9 @@ export class Outbox {
     this.#parcels = [...parcels];
   }
 
-  /** Sends what the peer takes: 0 when all is sent, EAGAIN when some waits, or the socket's errno. */
+  /**
+   * Sends what the peer takes: 0 when all is sent, EAGAIN when some waits, or the socket's errno.
+   */
   flush(): number {
     while (this.#head < this.#tail || this.#lentBytes > 0) {
       const sent = this.#sendSome();
@@ -138,7 +140,10 @@ export class Outbox {
     return sent;
   }
 
-  /** A large loan goes without a copy, behind the bytes before it; a small one is not worth the calls. */
+  /**
+   * A large loan goes without a copy, behind the bytes before it; a small one is not worth the
+   * calls.
+   */
   #sendLent(address: number, own: number): number {
     const { fd } = this.#channel;
     if (this.#loan.works && (this.#lending || this.#lentBytes >= loanBytesMin)) {

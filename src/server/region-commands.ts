@@ -17,7 +17,9 @@ function checkRange(region: Region | undefined, offset: number, count: number): 
   return offset + count > region.size ? -errno.EINVAL : 0;
 }
 
-/** A device that fails a read answers all ones, as a bus does: a client may not survive an error. */
+/**
+ * A device that fails a read answers all ones, as a bus does: a client may not survive an error.
+ */
 export function regionRead(request: Request): number {
   const { view, at, outbox, replyAt, device } = request;
   const offset = readU53(view, at + offsetAt);

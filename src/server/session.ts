@@ -1,23 +1,17 @@
 import { errno } from "../base/errno.ts";
 import type { VfioDevice, Watch } from "../device/vfio-device.ts";
-import { Feature, FeatureFlags } from "../spec/vfio.ts";
 import { Command, Header, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
 import { POLLIN, POLLOUT } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { PollSet } from "../sys/poll.ts";
 import { socketPair } from "../sys/unix.ts";
 import { Frame } from "../wire/framer.ts";
-import {
-  defaultLimits,
-  formatVersion,
-  type Limits,
-  ourMinor,
-  parseVersion,
-} from "../wire/negotiate.ts";
+import { defaultLimits, type Limits } from "../wire/negotiate.ts";
+import { agree } from "./agreement.ts";
 import { DroppingDevice, Freeze, touchesBar } from "./freeze.ts";
 import { HoldQueue } from "./hold.ts";
 import { isQuiet, Lane, type LaneState } from "./lane.ts";
-import { batchRequestsMax, msgFdsMax, offered } from "./limits.ts";
+import { batchRequestsMax, msgFdsMax } from "./limits.ts";
 import { DmaPump } from "./message-dma.ts";
 import { Request } from "./request.ts";
 import { routes } from "./routes.ts";
@@ -49,8 +43,10 @@ const noFds: readonly number[] = [];
 const noWatches: readonly Watch[] = [];
 
 /**
- * One client of one device: receives, serves, replies, and gives the device its turns. It blocks the
- * thread that runs it in exactly one of three places: `recvmsg` when nothing is pending, `poll` while
+ * One client of one device: receives, serves, replies, and gives the device its turns. It blocks
+ * the
+ * thread that runs it in exactly one of three places: `recvmsg` when nothing is pending, `poll`
+ * while
  * answers, events or unsent bytes are outstanding, nowhere while the device has work.
  */
 export class Session {
@@ -87,7 +83,9 @@ export class Session {
     return this.#freeze;
   }
 
-  /** Serves a fresh connection from its first byte on; some bytes may have been received already. */
+  /**
+   * Serves a fresh connection from its first byte on; some bytes may have been received already.
+   */
   open(fd: number, unparsed?: Uint8Array<ArrayBuffer>, pending?: LaneState["pendingFds"]): void {
     this.#main.open(fd, unparsed, pending);
     this.#begin(false, defaultLimits, Freeze.none, []);
@@ -116,7 +114,9 @@ export class Session {
     return this.#twin;
   }
 
-  /** Lets the connection go for a successor: nothing is closed, transfers end and will run again. */
+  /**
+   * Lets the connection go for a successor: nothing is closed, transfers end and will run again.
+   */
   export(): ConnectionState {
     this.#pump.cancelAll();
     const state: ConnectionState = {
@@ -144,7 +144,9 @@ export class Session {
     this.freeze(Freeze.none);
   }
 
-  /** Switches between running and the two modes of freezing; what was held is served after a thaw. */
+  /**
+   * Switches between running and the two modes of freezing; what was held is served after a thaw.
+   */
   freeze(mode: Freeze): void {
     this.#freeze = mode;
     this.#request.device = mode === Freeze.drop ? this.#dropping : this.#device;
@@ -247,7 +249,9 @@ export class Session {
     }
   }
 
-  /** Serves what is there, up to a bound; true when something is left that can be served at once. */
+  /**
+   * Serves what is there, up to a bound; true when something is left that can be served at once.
+   */
   #serveBatch(): boolean {
     const { framer, outbox, bytes, view } = this.#main;
     for (let i = 0; i < batchRequestsMax; i++) {
@@ -324,7 +328,9 @@ export class Session {
     }
   }
 
-  /** Completes the reply to the message at `at`: its payload is in place, or `result` is an errno. */
+  /**
+   * Completes the reply to the message at `at`: its payload is in place, or `result` is an errno.
+   */
   #reply(view: DataView, at: number, result: number): void {
     const { outbox } = this.#main;
     const request = this.#request;
@@ -354,21 +360,14 @@ export class Session {
   #negotiate(request: Request, command: number): number {
     this.#closing = true;
     if (command !== Command.version) return -errno.EINVAL;
-    const { bytes, at, length } = request;
-    const proposal = parseVersion(bytes.subarray(at, at + length));
-    if (typeof proposal === "number") return proposal;
-    const { limits, minor } = proposal;
-    const twinSocket = limits.twinSocket && limits.maxMsgFds > 0;
-    const agreed = { ...offered, writeMultiple: limits.writeMultiple, twinSocket };
-    const migrates = this.#device.feature(probeMigration, new Uint8Array(8), 0, 8, 8) >= 0;
-    const payload = formatVersion(Math.min(minor, ourMinor), agreed, {
-      migrates,
-      ...(twinSocket ? { twinFdIndex: 0 } : {}),
-    });
-    if (twinSocket) this.#openTwin(request);
-    request.peer = limits;
-    request.outbox.bytes.set(payload, request.replyAt);
-    this.#pump.start(limits.maxDataXferSize, []);
+    const { bytes, at, length, outbox } = request;
+    const agreement = agree(bytes.subarray(at, at + length), this.#device);
+    if (typeof agreement === "number") return agreement;
+    const { peer, payload } = agreement;
+    if (agreement.twinSocket) this.#openTwin(request);
+    request.peer = peer;
+    outbox.bytes.set(payload, request.replyAt);
+    this.#pump.start(peer.maxDataXferSize, []);
     this.#negotiated = true;
     this.#closing = false;
     return payload.length;
@@ -381,8 +380,6 @@ export class Session {
     request.replyFdsOwned = true;
   }
 }
-
-const probeMigration = FeatureFlags.mask.probe | FeatureFlags.mask.get | Feature.migration;
 
 /** Finds the command's handler; more descriptors than we said we take are refused with it. */
 function handle(request: Request, command: number): number {

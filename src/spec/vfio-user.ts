@@ -5,7 +5,9 @@
 import { bits } from "../base/bits.ts";
 import { struct, u16, u32, u53, u64 } from "../base/struct.ts";
 
-/** Commands ("Message format", table of commands). 14 was DIRTY_PAGES of the first migration API. */
+/**
+ * Commands ("Message format", table of commands). 14 was DIRTY_PAGES of the first migration API.
+ */
 export const Command = {
   version: 1,
   dmaMap: 2,
@@ -27,7 +29,9 @@ export const Command = {
 } as const;
 export type Command = (typeof Command)[keyof typeof Command];
 
-/** The document's spelling of a command: `DEVICE_GET_INFO`; unknown numbers survive as `command 99`. */
+/**
+ * The document's spelling of a command: `DEVICE_GET_INFO`; unknown numbers survive as `command 99`.
+ */
 export function commandName(command: number): string {
   const entry = Object.entries(Command).find(([, value]) => value === command);
   return entry === undefined
@@ -69,7 +73,9 @@ export const DmaUnmap = struct("vfio_user_dma_unmap", 24, {
 });
 /** As the kernel and QEMU number them (`VFIO_DMA_UNMAP_FLAG_*`). */
 export const DmaUnmapFlags = bits({ getDirtyBitmap: 0, all: 1 });
-/** `struct vfio_bitmap` behind a DMA_UNMAP with `getDirtyBitmap`; the bitmap follows in the reply. */
+/**
+ * `struct vfio_bitmap` behind a DMA_UNMAP with `getDirtyBitmap`; the bitmap follows in the reply.
+ */
 export const DmaUnmapBitmap = struct("vfio_user_bitmap", 16, { pageSize: u53, size: u53 });
 
 /** "VFIO_USER_DEVICE_GET_REGION_IO_FDS". */
@@ -92,7 +98,9 @@ export const SubRegionIoEventfd = struct("vfio_user_sub_region_ioeventfd", 40, {
 export const IoFdType = { ioeventfd: 0, ioregionfd: 1 } as const;
 export const IoEventfdFlags = bits({ datamatch: 0, pio: 1 });
 
-/** "VFIO_USER_REGION_READ" and "VFIO_USER_REGION_WRITE"; data follows a write and a read's reply. */
+/**
+ * "VFIO_USER_REGION_READ" and "VFIO_USER_REGION_WRITE"; data follows a write and a read's reply.
+ */
 export const RegionAccess = struct("vfio_user_region_access", 16, {
   offset: u53,
   region: u32,

@@ -145,7 +145,8 @@ export const MigState = {
 export type MigState = (typeof MigState)[keyof typeof MigState];
 
 /**
- * Direct moves of a device without P2P states. ERROR is left by a reset only. The order in RUNNING's
+ * Direct moves of a device without P2P states. ERROR is left by a reset only. The order in
+ * RUNNING's
  * row makes RUNNING→STOP_COPY go through STOP (vfio.h, "arcs").
  */
 export const migMoves: Moves<MigState> = new Map<MigState, readonly MigState[]>([

@@ -1,4 +1,5 @@
 /** File descriptors as plain numbers: eventfds, memfds, sizes and seals. */
+import { readlinkSync } from "node:fs";
 import { errno } from "../base/errno.ts";
 import { readU53 } from "../base/struct.ts";
 import { Arena } from "./arena.ts";
@@ -15,11 +16,17 @@ const hugetlbfsMagic = 0x958458f6;
 
 const scratch = new Arena(4096);
 const oneAt = 2048;
+const pollAt = 3072;
 scratch.view.setUint32(oneAt, 1, true);
+
+/** Eventfds of others that were not opened non-blocking: a full one would hold its writer. */
+const blocking = new Set<number>();
 
 /** Closes a descriptor; -1 is nothing to close. */
 export function closeFd(fd: number): void {
-  if (fd >= 0) libc.close(fd);
+  if (fd < 0) return;
+  libc.close(fd);
+  blocking.delete(fd);
 }
 
 /** A second descriptor of the same open file, close-on-exec; or a negated errno. */
@@ -32,13 +39,39 @@ export function createEventfd(initial = 0): number {
   return libc.eventfd(initial, k.EFD_NONBLOCK | k.EFD_CLOEXEC);
 }
 
+/**
+ * Whether a descriptor that somebody sent is an eventfd; if so, it may be signalled and drained
+ * from
+ * here on without a wait, however it was opened. Its flags stay as they are: the sender shares
+ * them.
+ */
+export function adoptEventfd(fd: number): boolean {
+  let name: string;
+  try {
+    name = readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return false;
+  }
+  if (name !== "anon_inode:[eventfd]") return false;
+  if ((libc.fcntl(fd, k.F_GETFL, 0) & k.O_NONBLOCK) === 0) blocking.add(fd);
+  return true;
+}
+
+function isReady(fd: number, events: number): boolean {
+  scratch.view.setInt32(pollAt, fd, true);
+  scratch.view.setUint32(pollAt + 4, events, true);
+  return libc.poll(scratch.address + pollAt, 1, 0) > 0;
+}
+
 /** Adds one to an eventfd. A full counter (EAGAIN) already says what we want to say. */
 export function signalEventfd(fd: number): number {
+  if (blocking.size > 0 && blocking.has(fd) && !isReady(fd, k.POLLOUT)) return -errno.EAGAIN;
   return libc.write(fd, scratch.address + oneAt, 8);
 }
 
 /** Takes an eventfd's count, which falls to 0; 0 when there is none, or a negated errno. */
 export function drainEventfd(fd: number): number {
+  if (blocking.size > 0 && blocking.has(fd) && !isReady(fd, k.POLLIN)) return 0;
   const result = libc.read(fd, scratch.address, 8);
   if (result === -errno.EAGAIN) return 0;
   return result < 0 ? result : readU53(scratch.view, 0);

@@ -86,7 +86,7 @@ export const vmsplice = bind4(
 export const sigaction = bind("int sigaction(int signal, uintptr_t action, uintptr_t old)");
 
 const spliceNative = library.func(
-  "intptr_t splice(int from, uintptr_t fromAt, int to, uintptr_t toAt, size_t length, unsigned int flags)",
+  "intptr_t splice(int from, uintptr_t fromAt, int to, uintptr_t toAt, size_t n, unsigned flags)",
 ) as unknown as Native;
 
 /** Moves bytes out of a pipe; how many, or a negated errno. */
@@ -96,7 +96,7 @@ export function splice(pipe: number, to: number, length: number): number {
 }
 
 const mmapNative = library.func(
-  "intptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",
+  "intptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t at)",
 ) as unknown as Native;
 
 /** The mapping's address, or a negated errno. */

@@ -14,9 +14,10 @@ const scratch = new Arena(4096);
 function address(path: string): number {
   const bytes = Buffer.from(path);
   if (bytes.length > pathBytesMax) {
+    const what = `socket path ${path} has ${bytes.length} bytes`;
     throw new FerryError(
       "path-too-long",
-      `socket path ${path} has ${bytes.length} bytes; unix sockets allow ${pathBytesMax}. Choose a shorter one.`,
+      `${what}; unix sockets allow ${pathBytesMax}. Choose a shorter one.`,
     );
   }
   scratch.bytes.fill(0, 0, 110);

@@ -5,8 +5,10 @@ const readWrite = k.PROT_READ | k.PROT_WRITE;
 const blank = k.MAP_PRIVATE | k.MAP_ANONYMOUS | k.MAP_NORESERVE;
 
 /**
- * A fixed range of addresses with views that live as long as the process. A file is laid into it and
- * taken out again by overlaying anonymous memory, so a view never dangles: Node 20 cannot detach one,
+ * A fixed range of addresses with views that live as long as the process. A file is laid into it
+ * and
+ * taken out again by overlaying anonymous memory, so a view never dangles: Node 20 cannot detach
+ * one,
  * and no Node survives a touch of unmapped memory. A window is reused, never given back.
  */
 export class Window {
@@ -48,7 +50,9 @@ export class Window {
     madvise(this.address, this.size, k.MADV_HUGEPAGE);
   }
 
-  /** Overlays everything with fresh anonymous memory; the file's last reference from here is gone. */
+  /**
+   * Overlays everything with fresh anonymous memory; the file's last reference from here is gone.
+   */
   blank(): number {
     const result = mmap(this.address, this.size, readWrite, blank | k.MAP_FIXED, -1, 0);
     return result < 0 ? result : 0;

@@ -45,7 +45,9 @@ export class Framer {
   #base = 0;
   #attachments: Attachment[] = [];
 
-  /** The buffer is `bytes[from, from + capacity)`; a message has at most `messageBytesMax` bytes. */
+  /**
+   * The buffer is `bytes[from, from + capacity)`; a message has at most `messageBytesMax` bytes.
+   */
   constructor(view: DataView, from: number, capacity: number, messageBytesMax: number) {
     assert(capacity >= messageBytesMax, "a framer's buffer holds at least one message");
     this.#bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
@@ -138,7 +140,8 @@ export class Framer {
   /**
    * Gives descriptors that came with the last received bytes to their message. On a stream socket
    * the kernel puts bytes without descriptors in front of those that carry them and ends the batch
-   * there, so they belong to the last message that starts in the buffer. Returns false when there is
+   * there, so they belong to the last message that starts in the buffer. Returns false when there
+   * is
    * no such message: the descriptors stay the caller's to close.
    */
   attach(fds: readonly number[]): boolean {
@@ -185,7 +188,9 @@ export class Framer {
     return this.#attachments.map(({ position, fds }) => ({ distance: position - start, fds }));
   }
 
-  /** Forgets everything and, for a connection taken up, begins with what another framer had left. */
+  /**
+   * Forgets everything and, for a connection taken up, begins with what another framer had left.
+   */
   restart(unparsed: Uint8Array, skip: number, pending: ReturnType<Framer["pendingFds"]>): void {
     assert(unparsed.length <= this.#limit - this.#from, "unparsed bytes exceed the buffer");
     this.#base = 0;

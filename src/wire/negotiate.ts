@@ -69,7 +69,9 @@ const rules: Record<string, (value: unknown) => boolean> = {
       (isCount(value["pgsize"], Number.MAX_SAFE_INTEGER) && isPowerOfTwo(value["pgsize"]))),
 };
 
-/** The capability object of a VERSION payload, null when it is malformed, `{}` when there is none. */
+/**
+ * The capability object of a VERSION payload, null when it is malformed, `{}` when there is none.
+ */
 function parseCapabilities(text: Uint8Array): Json | null {
   if (text.length === 0) return {};
   if (text.length > versionBytesMax || text.at(-1) !== 0) return null;

@@ -2,7 +2,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Connection } from "../../src/client/connection.ts";
+import type { Connection } from "../../src/client/connection.ts";
+import { connectWhenFree } from "../client/connect-when-free.ts";
 import { Ferry, temporaryFolder } from "../support/ferry.ts";
 import { ferry } from "./run.ts";
 
@@ -63,7 +64,7 @@ describe("ferry probe", () => {
   });
 
   it("asks the control socket while somebody else is the device's client", async () => {
-    using connection = closing(Connection.connect(helloPath));
+    using connection = closing(connectWhenFree(helloPath));
     expect(connection.failure).toBeNull();
     const { code, output } = await ferry("probe", helloPath, "--json");
     expect(code).toBe(0);
@@ -131,7 +132,8 @@ describe("the exit code", () => {
     [1, /cannot read .*: ENOENT/, "trace", "--replay", join(folder.path, "nothing.jsonl")],
   ];
   for (const [code, why, ...args] of cases) {
-    it(`${code} and one sentence for: ferry ${args.join(" ").replaceAll(folder.path, "")}`, async () => {
+    const said = args.join(" ").replaceAll(folder.path, "");
+    it(`${code} and one sentence for: ferry ${said}`, async () => {
       const result = await ferry(...args);
       expect(result.code).toBe(code);
       expect(result.errors).toMatch(why);

@@ -2,7 +2,6 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { errno } from "../../src/base/errno.ts";
-import { FerryError } from "../../src/base/errors.ts";
 import { Connection } from "../../src/client/connection.ts";
 import { GuestRam } from "../../src/client/guest-ram.ts";
 import { RemoteDevice } from "../../src/client/remote-device.ts";
@@ -25,7 +24,8 @@ import {
 } from "../../src/sys/descriptors.ts";
 import { PollSet } from "../../src/sys/poll.ts";
 import { Window } from "../../src/sys/window.ts";
-import { Ferry, temporaryFolder, until } from "../support/ferry.ts";
+import { Ferry, temporaryFolder } from "../support/ferry.ts";
+import { connectWhenFree } from "./connect-when-free.ts";
 import { openFds } from "./fake-server.ts";
 
 /** The bench device's registers in BAR0. */
@@ -46,35 +46,16 @@ afterAll(async () => {
   folder[Symbol.dispose]();
 });
 
-function connectUnlessBusy(twinSocket: boolean): Connection | null {
-  try {
-    return Connection.connect(path, { timeoutMs: 20_000, twinSocket });
-  } catch (thrown) {
-    if (thrown instanceof FerryError && thrown.code === "device-busy") return null;
-    throw thrown;
-  }
-}
-
 /** A driver of the bench device. */
 class Driver {
   readonly device: RemoteDevice;
   readonly bytes = new Uint8Array(4 * mebi);
   readonly view = new DataView(this.bytes.buffer);
 
-  private constructor(connection: Connection) {
+  constructor(twinSocket: boolean) {
+    const connection = connectWhenFree(path, { twinSocket });
     this.device = new RemoteDevice(connection, "bench");
-  }
-
-  /** Connects as soon as the server has let its last client go. */
-  static async connect(twinSocket: boolean): Promise<Driver> {
-    let connection: Connection | null = null;
-    await until(() => {
-      connection = connectUnlessBusy(twinSocket);
-      return connection !== null;
-    }, "the device is free");
-    const driver = new Driver(connection as unknown as Connection);
-    expect(driver.device.connection.twinFd >= 0).toBe(twinSocket);
-    return driver;
+    expect(connection.twinFd >= 0).toBe(twinSocket);
   }
 
   read(offset: number): number {
@@ -109,187 +90,191 @@ class Driver {
   }
 }
 
-describe.each([
+const kinds = [
   ["one socket", false],
   ["a twin socket", true],
-])("a driver over %s", (_, twin) => {
-  it("reads and writes regions of any length", async () => {
-    const driver = await Driver.connect(twin);
-    const { device, bytes } = driver;
-    const length = mebi - 0x1000;
-    for (let i = 0; i < length; i++) bytes[i] = (i * 13) & 255;
-    const wanted = Buffer.from(bytes.subarray(0, length));
-    expect(device.write(0, 0x1000, bytes, 0, length)).toBe(length);
-    bytes.fill(0);
-    expect(device.read(0, 0x1000, bytes, 1, length)).toBe(length);
-    expect(wanted.equals(bytes.subarray(1, 1 + length))).toBe(true);
-    const writes = [1, 2, 3].map((n) => ({
-      region: 0,
-      offset: 0x2000 + 8 * n,
-      count: 8,
-      data: BigInt(n),
-    }));
-    expect(device.writeMultiple(writes)).toBe(3);
-    expect([driver.read(0x2008), driver.read(0x2010), driver.read(0x2018)]).toEqual([1, 2, 3]);
-    expect(device.read(0, mebi, bytes, 0, 4)).toBe(-errno.EINVAL);
-    expect(device.read(PciRegion.rom, 0, bytes, 0, 4)).toBe(-errno.EINVAL);
-    driver.close();
-  });
+] as const;
 
-  it("pipelines requests and takes their replies in any order", async () => {
-    const driver = await Driver.connect(twin);
-    const { connection } = driver.device;
-    const ids: number[] = [];
-    for (let i = 0; i < 64; i++) {
-      driver.write(0x1000 + 4 * i, 1000 + i);
-    }
-    for (let i = 0; i < 64; i++) {
-      expect(connection.prepare(16)).toBe(0);
-      connection.requestView.setBigUint64(16, BigInt(0x1000 + 4 * i), true);
-      connection.requestView.setUint32(24, 0, true);
-      connection.requestView.setUint32(28, 4, true);
-      ids.push(connection.send(9, 16, 20));
-    }
-    const order = ids.map((_, i) => (i * 37) % 64);
-    for (const i of order) {
-      expect(connection.wait(ids[i] as number)).toBe(20);
-      expect(connection.replyView.getUint32(connection.replyAt + 16, true)).toBe(1000 + i);
-    }
-    expect(connection.outstanding).toBe(0);
-    driver.close();
-  });
+for (const [sockets, twin] of kinds) {
+  describe(`a driver over ${sockets}`, () => {
+    it("reads and writes regions of any length", () => {
+      const driver = new Driver(twin);
+      const { device, bytes } = driver;
+      const length = mebi - 0x1000;
+      for (let i = 0; i < length; i++) bytes[i] = (i * 13) & 255;
+      const wanted = Buffer.from(bytes.subarray(0, length));
+      expect(device.write(0, 0x1000, bytes, 0, length)).toBe(length);
+      bytes.fill(0);
+      expect(device.read(0, 0x1000, bytes, 1, length)).toBe(length);
+      expect(wanted.equals(bytes.subarray(1, 1 + length))).toBe(true);
+      const writes = [1, 2, 3].map((n) => ({
+        region: 0,
+        offset: 0x2000 + 8 * n,
+        count: 8,
+        data: BigInt(n),
+      }));
+      expect(device.writeMultiple(writes)).toBe(3);
+      expect([driver.read(0x2008), driver.read(0x2010), driver.read(0x2018)]).toEqual([1, 2, 3]);
+      expect(device.read(0, mebi, bytes, 0, 4)).toBe(-errno.EINVAL);
+      expect(device.read(PciRegion.rom, 0, bytes, 0, 4)).toBe(-errno.EINVAL);
+      driver.close();
+    });
 
-  it("is interrupted on every vector, and not after the wiring is gone", async () => {
-    const driver = await Driver.connect(twin);
-    const eventfds = Array.from({ length: 32 }, () => createEventfd());
-    const { dataEventfd, dataNone, actionTrigger } = IrqSetFlags.mask;
-    const vectors = { index: PciIrq.msix, start: 0, bytes: driver.bytes, boolsAt: 0 };
-    const wire = { ...vectors, count: 32, data: dataEventfd, action: actionTrigger };
-    expect(driver.device.setIrqs({ ...wire, fds: eventfds.map(duplicate) })).toBe(0);
-    for (let vector = 0; vector < 32; vector++) driver.write(Register.doorbell, vector);
-    expect(eventfds.map(drainEventfd)).toEqual(eventfds.map(() => 1));
-    const disable = { ...vectors, count: 0, data: dataNone, action: actionTrigger, fds: [] };
-    expect(driver.device.setIrqs(disable)).toBe(0);
-    driver.write(Register.doorbell, 3);
-    expect(drainEventfd(eventfds[3] as number)).toBe(0);
-    for (const eventfd of eventfds) closeFd(eventfd);
-    driver.close();
-  });
+    it("pipelines requests and takes their replies in any order", () => {
+      const driver = new Driver(twin);
+      const { connection } = driver.device;
+      const ids: number[] = [];
+      for (let i = 0; i < 64; i++) {
+        driver.write(0x1000 + 4 * i, 1000 + i);
+      }
+      for (let i = 0; i < 64; i++) {
+        expect(connection.prepare(16)).toBe(0);
+        connection.requestView.setBigUint64(16, BigInt(0x1000 + 4 * i), true);
+        connection.requestView.setUint32(24, 0, true);
+        connection.requestView.setUint32(28, 4, true);
+        ids.push(connection.send(9, 16, 20));
+      }
+      const order = ids.map((_, i) => (i * 37) % 64);
+      for (const i of order) {
+        expect(connection.wait(ids[i] as number)).toBe(20);
+        expect(connection.replyView.getUint32(connection.replyAt + 16, true)).toBe(1000 + i);
+      }
+      expect(connection.outstanding).toBe(0);
+      driver.close();
+    });
 
-  it("rings a doorbell without a message, by its ioeventfds", async () => {
-    const driver = await Driver.connect(twin);
-    const eventfd = createEventfd();
-    const { dataEventfd, actionTrigger } = IrqSetFlags.mask;
-    const vector = { index: PciIrq.msix, start: 2, count: 1, bytes: driver.bytes, boolsAt: 0 };
-    const wire = { ...vector, data: dataEventfd, action: actionTrigger };
-    expect(driver.device.setIrqs({ ...wire, fds: [duplicate(eventfd)] })).toBe(0);
-    const bells = driver.device.ioEventfds(0);
-    const place = { offset: Register.doorbell, size: 4 };
-    expect(bells).toMatchObject([0n, 1n, 2n, 3n].map((datamatch) => ({ ...place, datamatch })));
-    const bell = bells.find(({ datamatch }) => datamatch === 2n);
-    expect(signalEventfd(bell?.fd ?? -1)).toBe(8);
-    const poll = new PollSet(1);
-    poll.add(eventfd, POLLIN);
-    expect(poll.wait(20_000)).toBe(1);
-    expect(drainEventfd(eventfd)).toBe(1);
-    for (const fd of [eventfd, ...bells.map((each) => each.fd)]) closeFd(fd);
-    driver.close();
-  });
+    it("is interrupted on every vector, and not after the wiring is gone", () => {
+      const driver = new Driver(twin);
+      const eventfds = Array.from({ length: 32 }, () => createEventfd());
+      const { dataEventfd, dataNone, actionTrigger } = IrqSetFlags.mask;
+      const vectors = { index: PciIrq.msix, start: 0, bytes: driver.bytes, boolsAt: 0 };
+      const wire = { ...vectors, count: 32, data: dataEventfd, action: actionTrigger };
+      expect(driver.device.setIrqs({ ...wire, fds: eventfds.map(duplicate) })).toBe(0);
+      for (let vector = 0; vector < 32; vector++) driver.write(Register.doorbell, vector);
+      expect(eventfds.map(drainEventfd)).toEqual(eventfds.map(() => 1));
+      const disable = { ...vectors, count: 0, data: dataNone, action: actionTrigger, fds: [] };
+      expect(driver.device.setIrqs(disable)).toBe(0);
+      driver.write(Register.doorbell, 3);
+      expect(drainEventfd(eventfds[3] as number)).toBe(0);
+      for (const eventfd of eventfds) closeFd(eventfd);
+      driver.close();
+    });
 
-  it("has its memory read and written, mapped and by messages", async () => {
-    const driver = await Driver.connect(twin);
-    const { device } = driver;
-    const ram = new GuestRam(4 * mebi);
-    device.attach(ram);
-    const length = 3 * mebi;
-    expect(ram.map(device, 0x10_0000)).toBe(0);
-    ram.bytes[0] = 0x5c;
-    expect(driver.dma(Dma.mappedRead, 0x10_0000, length)).toBe(0);
-    expect(driver.read(Register.seen)).toBe(0x5c);
-    expect(driver.dma(Dma.mappedFill, 0x10_0000, length)).toBe(0);
-    expect(ram.bytes.subarray(0, length).every((byte) => byte === fillByte)).toBe(true);
-    expect(ram.bytes[length]).toBe(0);
-    expect(ram.unmap(device, 0x10_0000)).toBe(0);
+    it("rings a doorbell without a message, by its ioeventfds", () => {
+      const driver = new Driver(twin);
+      const eventfd = createEventfd();
+      const { dataEventfd, actionTrigger } = IrqSetFlags.mask;
+      const vector = { index: PciIrq.msix, start: 2, count: 1, bytes: driver.bytes, boolsAt: 0 };
+      const wire = { ...vector, data: dataEventfd, action: actionTrigger };
+      expect(driver.device.setIrqs({ ...wire, fds: [duplicate(eventfd)] })).toBe(0);
+      const bells = driver.device.ioEventfds(0);
+      const place = { offset: Register.doorbell, size: 4 };
+      expect(bells).toMatchObject([0n, 1n, 2n, 3n].map((datamatch) => ({ ...place, datamatch })));
+      const bell = bells.find(({ datamatch }) => datamatch === 2n);
+      expect(signalEventfd(bell?.fd ?? -1)).toBe(8);
+      const poll = new PollSet(1);
+      poll.add(eventfd, POLLIN);
+      expect(poll.wait(20_000)).toBe(1);
+      expect(drainEventfd(eventfd)).toBe(1);
+      for (const fd of [eventfd, ...bells.map((each) => each.fd)]) closeFd(fd);
+      driver.close();
+    });
 
-    const served = device.connection.commandsServed;
-    expect(ram.map(device, 0x8000_0000, 0, 4 * mebi, { shared: false })).toBe(0);
-    ram.bytes.fill(0);
-    ram.bytes[0] = 0x3b;
-    expect(driver.dma(Dma.readMessages, 0x8000_0000, length)).toBe(0);
-    expect(driver.read(Register.seen)).toBe(0x3b);
-    expect(driver.dma(Dma.writeMessages, 0x8000_0000, length)).toBe(0);
-    expect(ram.bytes.subarray(0, length).every((byte) => byte === fillByte)).toBe(true);
-    expect(ram.bytes[length]).toBe(0);
-    expect(device.connection.commandsServed - served).toBe(6);
-    expect(driver.dma(Dma.readMessages, 0x9000_0000, 4096)).not.toBe(0);
-    expect(device.unmapAllDma()).toBe(0);
-    expect(device.unmapDma(0x8000_0000, 4 * mebi)).toBe(-errno.ENOENT);
-    driver.close();
-    ram.close();
-  });
+    it("has its memory read and written, mapped and by messages", () => {
+      const driver = new Driver(twin);
+      const { device } = driver;
+      const ram = new GuestRam(4 * mebi);
+      device.attach(ram);
+      const length = 3 * mebi;
+      expect(ram.map(device, 0x10_0000)).toBe(0);
+      ram.bytes[0] = 0x5c;
+      expect(driver.dma(Dma.mappedRead, 0x10_0000, length)).toBe(0);
+      expect(driver.read(Register.seen)).toBe(0x5c);
+      expect(driver.dma(Dma.mappedFill, 0x10_0000, length)).toBe(0);
+      expect(ram.bytes.subarray(0, length).every((byte) => byte === fillByte)).toBe(true);
+      expect(ram.bytes[length]).toBe(0);
+      expect(ram.unmap(device, 0x10_0000)).toBe(0);
 
-  it("sees a mapped region and the messages' side of it as one", async () => {
-    const driver = await Driver.connect(twin);
-    const { device, bytes } = driver;
-    const offer = device.regions[1]?.mmap;
-    const [area] = offer?.areas ?? [];
-    expect(area).toEqual({ offset: 0x1000, size: 0x4000 });
-    const window = Window.reserve(0x4000) as Window;
-    expect(window.lay(offer?.fd ?? -1, (offer?.offset ?? 0) + 0x1000, 0x4000, true)).toBe(0);
-    window.view.setUint32(0x10, 0xfeed_beef, true);
-    expect(device.read(1, 0x1010, bytes, 0, 4)).toBe(4);
-    expect(driver.view.getUint32(0, true)).toBe(0xfeed_beef);
-    driver.view.setUint32(0, 77, true);
-    expect(device.write(1, 0x1020, bytes, 0, 4)).toBe(4);
-    expect(window.view.getUint32(0x20, true)).toBe(77);
-    window.blank();
-    driver.close();
-  });
-
-  it("takes a device's state out, puts it back in, and finds it there", async () => {
-    const driver = await Driver.connect(twin);
-    const { device, bytes, view } = driver;
-    const setState = (state: MigState): number => {
-      view.setUint32(0, state, true);
-      return device.feature(FeatureFlags.mask.set | Feature.migDeviceState, bytes, 0, 8, 8);
-    };
-    driver.write(0x3000, 0xcafe);
-    expect(setState(MigState.stopCopy)).toBeGreaterThanOrEqual(0);
-    const parts: Buffer[] = [];
-    const sink: MigrationSink = { bytes, at: 0, lend: () => expect.fail("nothing is lent") };
-    for (;;) {
-      const got = device.readMigration(sink, 300_000);
-      expect(got).toBeGreaterThanOrEqual(0);
-      parts.push(Buffer.from(bytes.subarray(0, got)));
-      if (got < 300_000) break;
-    }
-    const state = Buffer.concat(parts);
-    expect(state.length).toBeGreaterThanOrEqual(2 * mebi);
-    expect(setState(MigState.stop)).toBeGreaterThanOrEqual(0);
-    expect(setState(MigState.running)).toBeGreaterThanOrEqual(0);
-    driver.write(0x3000, 0);
-    expect(setState(MigState.resuming)).toBeGreaterThanOrEqual(0);
-    expect(device.writeMigration(state, 0, state.length)).toBe(state.length);
-    expect(setState(MigState.running)).toBeGreaterThanOrEqual(0);
-    expect(driver.read(0x3000)).toBe(0xcafe);
-    expect(device.reset()).toBe(0);
-    driver.close();
-  });
-
-  it("leaves nothing open behind it", async () => {
-    (await Driver.connect(twin)).close();
-    const before = openFds();
-    for (let i = 0; i < 3; i++) {
-      const driver = await Driver.connect(twin);
-      const ram = new GuestRam(mebi);
-      expect(ram.map(driver.device, 0)).toBe(0);
-      driver.device.detach();
+      const served = device.connection.commandsServed;
+      expect(ram.map(device, 0x8000_0000, 0, 4 * mebi, { shared: false })).toBe(0);
+      ram.bytes.fill(0);
+      ram.bytes[0] = 0x3b;
+      expect(driver.dma(Dma.readMessages, 0x8000_0000, length)).toBe(0);
+      expect(driver.read(Register.seen)).toBe(0x3b);
+      expect(driver.dma(Dma.writeMessages, 0x8000_0000, length)).toBe(0);
+      expect(ram.bytes.subarray(0, length).every((byte) => byte === fillByte)).toBe(true);
+      expect(ram.bytes[length]).toBe(0);
+      expect(device.connection.commandsServed - served).toBe(6);
+      expect(driver.dma(Dma.readMessages, 0x9000_0000, 4096)).not.toBe(0);
+      expect(device.unmapAllDma()).toBe(0);
+      expect(device.unmapDma(0x8000_0000, 4 * mebi)).toBe(-errno.ENOENT);
       driver.close();
       ram.close();
-    }
-    expect(openFds()).toBe(before);
+    });
+
+    it("sees a mapped region and the messages' side of it as one", () => {
+      const driver = new Driver(twin);
+      const { device, bytes } = driver;
+      const offer = device.regions[1]?.mmap;
+      const [area] = offer?.areas ?? [];
+      expect(area).toEqual({ offset: 0x1000, size: 0x4000 });
+      const window = Window.reserve(0x4000) as Window;
+      expect(window.lay(offer?.fd ?? -1, (offer?.offset ?? 0) + 0x1000, 0x4000, true)).toBe(0);
+      window.view.setUint32(0x10, 0xfeed_beef, true);
+      expect(device.read(1, 0x1010, bytes, 0, 4)).toBe(4);
+      expect(driver.view.getUint32(0, true)).toBe(0xfeed_beef);
+      driver.view.setUint32(0, 77, true);
+      expect(device.write(1, 0x1020, bytes, 0, 4)).toBe(4);
+      expect(window.view.getUint32(0x20, true)).toBe(77);
+      window.blank();
+      driver.close();
+    });
+
+    it("takes a device's state out, puts it back in, and finds it there", () => {
+      const driver = new Driver(twin);
+      const { device, bytes, view } = driver;
+      const setState = (state: MigState): number => {
+        view.setUint32(0, state, true);
+        return device.feature(FeatureFlags.mask.set | Feature.migDeviceState, bytes, 0, 8, 8);
+      };
+      driver.write(0x3000, 0xcafe);
+      expect(setState(MigState.stopCopy)).toBeGreaterThanOrEqual(0);
+      const parts: Buffer[] = [];
+      const sink: MigrationSink = { bytes, at: 0, lend: () => expect.fail("nothing is lent") };
+      for (;;) {
+        const got = device.readMigration(sink, 300_000);
+        expect(got).toBeGreaterThanOrEqual(0);
+        parts.push(Buffer.from(bytes.subarray(0, got)));
+        if (got < 300_000) break;
+      }
+      const state = Buffer.concat(parts);
+      expect(state.length).toBeGreaterThanOrEqual(2 * mebi);
+      expect(setState(MigState.stop)).toBeGreaterThanOrEqual(0);
+      expect(setState(MigState.running)).toBeGreaterThanOrEqual(0);
+      driver.write(0x3000, 0);
+      expect(setState(MigState.resuming)).toBeGreaterThanOrEqual(0);
+      expect(device.writeMigration(state, 0, state.length)).toBe(state.length);
+      expect(setState(MigState.running)).toBeGreaterThanOrEqual(0);
+      expect(driver.read(0x3000)).toBe(0xcafe);
+      expect(device.reset()).toBe(0);
+      driver.close();
+    });
+
+    it("leaves nothing open behind it", () => {
+      new Driver(twin).close();
+      const before = openFds();
+      for (let i = 0; i < 3; i++) {
+        const driver = new Driver(twin);
+        const ram = new GuestRam(mebi);
+        expect(ram.map(driver.device, 0)).toBe(0);
+        driver.device.detach();
+        driver.close();
+        ram.close();
+      }
+      expect(openFds()).toBe(before);
+    });
   });
-});
+}
 
 describe("a server that is killed", () => {
   it("is ENOTCONN for its client, which can then be closed", async () => {

@@ -1,7 +1,7 @@
 /**
- * The other end of a client's socket, with a script for a mind: what it will answer is written before
- * the client asks, and what the client said is read afterwards. So one thread is enough, and nothing
- * depends on time. The client's message ids are 1, 2, 3 ...; VERSION is the first.
+ * The other end of a client's socket, with a script for a mind: what it will answer is written
+ * before the client asks, and what the client said is read afterwards. So one thread is enough, and
+ * nothing depends on time. The client's message ids are 1, 2, 3 ...; VERSION is the first.
  */
 import { readdirSync } from "node:fs";
 import { Connection } from "../../src/client/connection.ts";

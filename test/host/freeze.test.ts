@@ -39,7 +39,7 @@ async function stateOf(promise: Promise<unknown>): Promise<"waiting" | "done"> {
   return await Promise.race([promise.then(() => "done" as const), later]);
 }
 
-test("hold: a region access waits, configuration space is answered, the thaw serves in order", async () => {
+test("hold: region accesses wait, configuration space answers, the thaw serves in order", async () => {
   await driver.write(PciRegion.bar0, scratch, 1);
   await device.freeze(Freeze.hold);
   const config = await driver.read(PciRegion.config, 0);
@@ -53,7 +53,7 @@ test("hold: a region access waits, configuration space is answered, the thaw ser
   expect(await driver.read(PciRegion.bar0, scratch)).toBe(1);
 });
 
-test("hold: reset, which has no region, is answered while a client waits for nothing else", async () => {
+test("hold: a reset is answered, and has reset the device after the thaw", async () => {
   await driver.write(PciRegion.bar0, scratch, 7);
   await device.freeze(Freeze.hold);
   expect(await driver.reset()).toBe(0);

@@ -81,7 +81,7 @@ test("a client that dies leaves its device, with its registers, to the next one"
   second.close();
 });
 
-test("a hundred clients one after the other, none waits for the one before it to be noticed", async () => {
+test("a hundred clients one after the other, none is told that the one before is there", async () => {
   await using ferry = await Ferry.start(["hello", "--socket-path", path]);
   const before = ferry.openFds;
   for (let i = 0; i < 100; i++) {
@@ -131,7 +131,7 @@ test("many devices in one process, each behind its own socket", async () => {
   for (const device of devices) device.close();
 });
 
-test("a device that throws ends the process with 70, a line that says why, and no hang", async () => {
+test("a device that throws ends the process with 70 and a line that says why", async () => {
   const module = join(folder.path, "broken.mjs");
   const hello = new URL("../../dist/devices/hello/index.js", import.meta.url).href;
   writeFileSync(

@@ -3,7 +3,9 @@ import { expect, test } from "vitest";
 import { Ferry, temporaryFolder } from "../support/ferry.ts";
 import { Load, type LoadCounts } from "../support/load.ts";
 
-/** How often a process is succeeded by another one; a thousand is the promise, a few show it here. */
+/**
+ * How often a process is succeeded by another one; a thousand is the promise, a few show it here.
+ */
 const successions = Number(process.env["FERRY_SUCCESSIONS"] ?? 8);
 
 function nothingLost(counts: LoadCounts): void {
@@ -27,7 +29,7 @@ async function succeed(times: number, twin: boolean): Promise<LoadCounts> {
   return counts;
 }
 
-test(`a device under load is handed from process to process ${successions} times, nothing is lost`, {
+test(`under load, handed from process to process ${successions} times, nothing is lost`, {
   timeout: 30_000 + successions * 5_000,
 }, async () => {
   nothingLost(await succeed(successions, false));

@@ -17,7 +17,9 @@ const orders = {
     view.setUint32(0, value, true);
     return device.write(region, offset, bytes, 0, 4);
   },
-  /** Posts writes of 1 .. count to one place, then reads it: what a driver's doorbells look like. */
+  /**
+   * Posts writes of 1 .. count to one place, then reads it: what a driver's doorbells look like.
+   */
   posts(region, offset, count) {
     for (let value = 1; value <= count; value++) {
       view.setUint32(0, value, true);

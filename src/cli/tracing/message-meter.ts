@@ -61,7 +61,9 @@ export class MessageMeter {
     }
   }
 
-  /** After `feed`: descriptors came along, which are the last message's; it is given out if whole. */
+  /**
+   * After `feed`: descriptors came along, which are the last message's; it is given out if whole.
+   */
   settle(fdCount: number): void {
     this.#fdCount += fdCount;
     if (this.#count >= this.#size) this.#emit();

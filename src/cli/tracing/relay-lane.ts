@@ -16,8 +16,9 @@ interface Carried {
 }
 
 /**
- * One direction of a relayed socket: bytes and descriptors leave as they came, in order, descriptors
- * with the first byte of their message. A header leaves in one piece, because receivers want it so.
+ * One direction of a relayed socket: bytes and descriptors leave as they came, in order,
+ * descriptors with the first byte of their message. A header leaves in one piece, because receivers
+ * want it so.
  */
 export class RelayLane {
   /** The sender has ended its stream, or broke what a relay can carry. */
@@ -35,7 +36,9 @@ export class RelayLane {
   /** Stream position of the buffer's first byte. */
   #base = 0;
 
-  /** With `holdFirst`, nothing of the first message leaves before `seen` has been told of all of it. */
+  /**
+   * With `holdFirst`, nothing of the first message leaves before `seen` has been told of all of it.
+   */
   constructor(
     source: Channel,
     target: Channel,
@@ -115,7 +118,9 @@ export class RelayLane {
     }
   }
 
-  /** Puts `fd` in the place of a descriptor of the message that started last; returns the old one. */
+  /**
+   * Puts `fd` in the place of a descriptor of the message that started last; returns the old one.
+   */
   exchangeFd(place: number, fd: number): number {
     const carried = this.#carried.at(-1);
     const old = carried?.fds[place];

@@ -86,8 +86,8 @@ function add(poll: PollSet, fd: number, from: RelayLane, to: RelayLane): number 
 }
 
 /**
- * A client and a server with a witness between them. When the server gives the client a twin socket,
- * the client gets one of ours in its place, so the witness sees what goes over it too.
+ * A client and a server with a witness between them. When the server gives the client a twin
+ * socket, the client gets one of ours in its place, so the witness sees what goes over it too.
  */
 export class RelaySession {
   readonly number: number;

@@ -1,6 +1,6 @@
 /**
- * What a trace tells, as one JSON object a line. The first line of a file is {@link TraceHead}; every
- * other one is a {@link MessageRecord} or an {@link EventRecord}.
+ * What a trace tells, as one JSON object a line. The first line of a file is {@link TraceHead};
+ * every other one is a {@link MessageRecord} or an {@link EventRecord}.
  */
 import { FerryError } from "../../base/errors.ts";
 import { describeMessage, Way } from "../../wire/describe.ts";
