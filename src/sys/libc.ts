@@ -86,7 +86,7 @@ export const vmsplice = bind4(
 export const sigaction = bind("int sigaction(int signal, uintptr_t action, uintptr_t old)");
 
 const spliceNative = library.func(
-  "intptr_t splice(int from, uintptr_t fromAt, int to, uintptr_t toAt, size_t n, unsigned flags)",
+  "intptr_t splice(int from, uintptr_t fromAt, int to, uintptr_t toAt, size_t n, uint flags)",
 ) as unknown as Native;
 
 /** Moves bytes out of a pipe; how many, or a negated errno. */
