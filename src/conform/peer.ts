@@ -39,7 +39,7 @@ const wanted = (command: number, id: number, rest: string): string =>
 export class Peer {
   readonly client: RawClient;
   /** The socket for the server's commands; null when they share the main one. */
-  readonly twin: RawClient | null;
+  twin: RawClient | null;
   /** What the server said in VERSION. */
   readonly server: Proposal;
   readonly #timeoutMs: number;
@@ -182,6 +182,12 @@ export class Peer {
     if (fits) return;
     const names = errors.map(errnoName).join(" or ");
     throw new Mismatch(wanted(command, id, `error ${names}`), describeReceived(reply));
+  }
+
+  /** Closes the twin socket and goes on with the main one. */
+  dropTwin(): void {
+    this.twin?.close();
+    this.twin = null;
   }
 
   /** The connection still serves. */

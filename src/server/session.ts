@@ -161,7 +161,7 @@ export class Session {
       if (trouble < 0 && !isQuiet(trouble)) return End.closed;
       if (this.#closing && this.#main.outbox.waiting === 0) return End.closed;
       const working = trouble === 0 && this.#freeze === Freeze.none && this.#giveTurn();
-      const received = this.#wait(more || working);
+      const received = this.#wait((more && this.#main.outbox.open) || working);
       if (received <= 0 && !isQuiet(received)) return End.closed;
     }
   }
@@ -250,12 +250,13 @@ export class Session {
   }
 
   /**
-   * Serves what is there, up to a bound; true when something is left that can be served at once.
+   * Serves what is there, up to a bound; true when more can be served once the outbox is open.
    */
   #serveBatch(): boolean {
     const { framer, outbox, bytes, view } = this.#main;
     for (let i = 0; i < batchRequestsMax; i++) {
-      if (!outbox.open || this.#closing) return false;
+      if (this.#closing) return false;
+      if (!outbox.open) return true;
       if (this.#freeze === Freeze.none && this.#held.next()) {
         this.#serve(this.#held.bytes, this.#held.view, this.#held.at, this.#held.size, noFds);
         continue;

@@ -1,6 +1,14 @@
 /** A server in a process of its own that attacks are tried on, and what must hold after each. */
+import { readFileSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
-import { regionRead, regionWrite, setIrqs } from "../../src/client/raw-requests.ts";
+import {
+  deviceReset,
+  migDataRead,
+  regionRead,
+  regionWrite,
+  setIrqs,
+  setMigState,
+} from "../../src/client/raw-requests.ts";
 import {
   BenchDma,
   benchDma,
@@ -14,7 +22,8 @@ import { Context } from "../../src/conform/context.ts";
 import { isBench, type Offer, vectorsOf } from "../../src/conform/offer.ts";
 import type { Peer } from "../../src/conform/peer.ts";
 import { surveyServer } from "../../src/conform/suite.ts";
-import { IrqSetFlags, PciRegion } from "../../src/spec/vfio.ts";
+import { IrqSetFlags, MigState, PciRegion } from "../../src/spec/vfio.ts";
+import { MigData } from "../../src/spec/vfio-user.ts";
 import { Ferry, temporaryFolder, until } from "../support/ferry.ts";
 
 /** A server answers in far less; only a stuck one takes so long. Milliseconds. */
@@ -47,7 +56,10 @@ export class Victim {
     const ferry = await Ferry.start([...args, ...options]);
     const paths = Array.from({ length: count }, (_, n) => socket.replace("{n}", String(n)));
     const victim = new Victim(ferry, folder, paths);
-    for (const place of paths.keys()) victim.use(place);
+    for (const place of paths.keys()) {
+      victim.use(place);
+      victim.#save(place);
+    }
     await victim.#settled();
     return victim;
   }
@@ -59,11 +71,23 @@ export class Victim {
     return context;
   }
 
-  /** Uses a device as its guest does: registers, interrupts and DMA of both kinds. */
+  /** Reads a whole state once: what a server opens for that stays open. */
+  #save(place: number): void {
+    const context = this.context(place);
+    const peer = context.open();
+    const most = peer.server.limits.maxDataXferSize;
+    peer.done(setMigState(MigState.stopCopy));
+    while (peer.done(migDataRead(most)).payload.length === MigData.size + most) {}
+    peer.done(setMigState(MigState.running));
+    context.end();
+  }
+
+  /** Resets and uses a device as VMMs and guests do: registers, interrupts, DMA of both kinds. */
   use(place = 0): void {
     const context = this.context(place);
     const { offer } = this;
     const peer = context.open();
+    peer.done(deviceReset(), 0);
     const { region, offset } = memoryOf(offer);
     const data = Uint8Array.from({ length: 64 }, (_, i) => i * 3 + 1);
     peer.done(regionWrite(region, offset, data));
@@ -96,8 +120,10 @@ export class Victim {
     return this.#ferry.openFds;
   }
 
-  get pid(): number {
-    return this.#ferry.pid;
+  /** Memory that the server has in use. */
+  residentMib(): number {
+    const status = readFileSync(`/proc/${this.#ferry.pid}/status`, "utf8");
+    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
   }
 
   /** Waits until the number of open descriptors stays the same, and takes it for the idle one. */
@@ -114,7 +140,19 @@ export class Victim {
 
   /** The server lives, every device serves a fresh client, and no descriptor was left behind. */
   async survives(): Promise<void> {
+    this.#endAttack();
+    try {
+      await this.#check();
+    } finally {
+      this.#endAttack();
+    }
+  }
+
+  #endAttack(): void {
     for (const context of this.#contexts.splice(0)) context.end();
+  }
+
+  async #check(): Promise<void> {
     expect(this.#ferry.alive, "the server is running").toBe(true);
     for (const place of this.paths.keys()) {
       const context = this.context(place);
@@ -122,7 +160,6 @@ export class Victim {
       context.end();
       this.use(place);
     }
-    this.#contexts.length = 0;
     await until(() => this.openFds <= this.#idleFds, "every descriptor of the attack closed");
     expect(this.openFds).toBe(this.#idleFds);
     expect(this.#ferry.noise).toBe("");
@@ -130,12 +167,12 @@ export class Victim {
 
   /** Ends the server in order; its exit code. */
   async stop(): Promise<number | null> {
-    for (const context of this.#contexts.splice(0)) context.end();
+    this.#endAttack();
     return await this.#ferry.stop();
   }
 
   async end(): Promise<void> {
-    for (const context of this.#contexts.splice(0)) context.end();
+    this.#endAttack();
     await this.#ferry[Symbol.asyncDispose]();
     this.#folder[Symbol.dispose]();
   }
@@ -153,7 +190,7 @@ export function survivor(
   });
   afterEach(async () => {
     await victim?.survives();
-  });
+  }, 4 * patienceMs);
   afterAll(async () => {
     await victim?.end();
   });

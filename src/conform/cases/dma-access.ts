@@ -125,6 +125,27 @@ export const cases = casesOf(
       },
     },
     {
+      id: "not-mapped",
+      title: "nothing is asked of memory that the client has not mapped, or not for this access",
+      needs: [bench],
+      run(context) {
+        const peer = context.open();
+        const guest = context.guest();
+        peer.guest = guest;
+        const { read, write } = DmaMapFlags.mask;
+        for (const how of [BenchDma.messageRead, BenchDma.messageFill]) {
+          expectThat(benchDma(peer, how, guest.iova, 64) !== 0, "a DMA that failed", 0);
+        }
+        peer.done(guest.map(0, page, read), 0);
+        peer.done(guest.map(page, page, write), 0);
+        const fill = benchDma(peer, BenchDma.messageFill, guest.iova, 64);
+        expectThat(fill !== 0, "a refused write to memory for reading", 0);
+        const status = benchDma(peer, BenchDma.messageRead, guest.iova + page, 64);
+        expectThat(status !== 0, "a refused read of memory for writing", 0);
+        expectEqual("commands of the server", guest.commands.length, 0);
+      },
+    },
+    {
       id: "chunks",
       section: "Message sizes",
       title: "no command asks for more than the client's max_data_xfer_size",

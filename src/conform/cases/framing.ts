@@ -185,6 +185,40 @@ export const cases = casesOf(
       },
     },
     {
+      id: "pipelined-large",
+      section: "Command Concurrency",
+      title:
+        "requests with large replies in one piece are all answered without any more being sent",
+      needs: [known],
+      run(context) {
+        const peer = context.open();
+        const { region, offset, size } = memoryOf(context.offer);
+        const count = Math.min(size, 60_000);
+        const read = regionRead(region, offset, count);
+        const ids = [1, 2, 3, 4, 5, 6, 7, 8];
+        peer.sendBytes(joined(...ids.map((messageId) => message(read, { messageId }))));
+        for (const id of ids) peer.doneAs(Command.regionRead, id, RegionAccess.size + count);
+      },
+    },
+    {
+      id: "unread-replies",
+      section: "Command Concurrency",
+      title: "replies that a client reads late are all there",
+      needs: [config],
+      run(context) {
+        const peer = context.open();
+        const bytes = message(regionRead(PciRegion.config, 0, 256), { messageId: 5 });
+        let sent = 0;
+        for (let i = 0; i < 100_000 && sent % bytes.length === 0; i++) {
+          const taken = peer.client.send(bytes, [], 50);
+          if (taken <= 0) break;
+          sent += taken;
+        }
+        const whole = Math.floor(sent / bytes.length);
+        for (let i = 0; i < whole; i++) peer.doneAs(Command.regionRead, 5, RegionAccess.size + 256);
+      },
+    },
+    {
       id: "split",
       title: "a request may come in any two pieces",
       run(context) {

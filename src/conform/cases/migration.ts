@@ -7,6 +7,7 @@ import {
   getMigState,
   irqInfo,
   joined,
+  message,
   migDataRead,
   migDataWrite,
   regionInfo,
@@ -239,6 +240,25 @@ export const cases = casesOf(
         move(peer, stopCopy);
         const second = readAll(peer, 60_000);
         expectBytes("stream", second, first);
+      },
+    },
+    {
+      id: "read-pipelined",
+      section: "Command Concurrency",
+      title: "reads in one piece bring the stream piece by piece, in order",
+      run(context) {
+        const peer = context.open();
+        const stream = save(peer);
+        move(peer, stopCopy);
+        const size = Math.max(1, Math.min(40_000, Math.floor(stream.length / 8)));
+        const ids = [1, 2, 3, 4, 5, 6, 7];
+        const request = migDataRead(size);
+        peer.sendBytes(joined(...ids.map((messageId) => message(request, { messageId }))));
+        for (const [i, id] of ids.entries()) {
+          const { payload } = peer.doneAs(request.command, id, MigData.size + size);
+          const expected = stream.subarray(i * size, (i + 1) * size);
+          expectBytes(`piece ${i}`, payload.subarray(MigData.size), expected);
+        }
       },
     },
     {

@@ -3,7 +3,7 @@ import { HeaderFlags, RegionWriteMulti } from "../../spec/vfio-user.ts";
 import { memoryOf, readBytes } from "../actions.ts";
 import { casesOf } from "../case.ts";
 import type { Context } from "../context.ts";
-import { expectBytes, expectEqual } from "../expect.ts";
+import { expectBytes, expectEqual, expectThat } from "../expect.ts";
 import { known, writesMany } from "../offer.ts";
 import { type Peer, viewOf } from "../peer.ts";
 
@@ -137,14 +137,15 @@ export const cases = casesOf(
       },
     },
     {
-      id: "stops-at-bad",
-      title: "a bad write behind good ones ends the message; the reply counts the good ones",
+      id: "bad-behind-good",
+      title: "a bad write undoes none of the good ones before it; the reply counts those done",
       run(context) {
         const peer = context.open();
         const entries = entriesOf(context, 4);
         const bad = [...entries.slice(0, 2), { ...entries[2], count: 9 }, entries[3] ?? {}];
         const reply = peer.done(regionWriteMulti(bad), RegionWriteMulti.size);
-        expectEqual("writes done", RegionWriteMulti.get(viewOf(reply), 0).count, 2);
+        const { count } = RegionWriteMulti.get(viewOf(reply), 0);
+        expectThat(count === 2 || count === 3, "the good writes before, or all good ones", count);
         expectBytes("data", written(peer, context, 16), expected(entries.slice(0, 2)));
       },
     },

@@ -10,7 +10,11 @@ const Bench = registers("bench", 4096, {
   DMA_ADDRESS: { at: 0x100, size: 8, access: "rw", doc: "guest address" },
   DMA_LENGTH: { at: 0x108, access: "rw", doc: "bytes, at most 16 MiB" },
   DMA_REPEAT: { at: 0x10c, access: "rw", doc: "how often" },
-  DMA_COMMAND: { at: 0x110, access: "hook", doc: "1 read, 2 fill; 3, 4 the same by messages" },
+  DMA_COMMAND: {
+    at: 0x110,
+    access: "hook",
+    doc: "1 read, 2 fill; 3, 4 the same, also by messages",
+  },
   DMA_STATUS: { at: 0x114, access: "ro", doc: "0 or an errno; EINPROGRESS while it runs" },
   DMA_ELAPSED: { at: 0x118, size: 8, access: "ro", doc: "nanoseconds that it took" },
   DMA_FIRST: { at: 0x120, size: 8, access: "ro", doc: "first byte that was read" },
@@ -172,11 +176,8 @@ export class BenchDevice extends PciModel {
     const direction = write ? Direction.write : Direction.read;
     this.#prepare(write, length);
     this.#transfer.set(direction, this.#registers.get("DMA_ADDRESS"), this.#buffer, 0, length);
-    this.#transfer.status = pending;
-    const { messages } = this.memory;
-    // There is no message that moves nothing.
-    const result = length === 0 ? -errno.EINVAL : messages?.submit(this.#transfer);
-    if (result !== 0) this.#finish(result ?? -errno.ENOTCONN);
+    const status = length === 0 ? -errno.EINVAL : this.memory.start(this.#transfer);
+    if (status < 0) this.#finish(status);
   }
 
   protected override onAbort(): void {
