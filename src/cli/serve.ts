@@ -13,7 +13,7 @@ import { inheritedFds } from "./listen-fds.ts";
 import { type Log, makeLog } from "./log.ts";
 
 /** The devices that come with the project. */
-const builtIn = ["hello", "bench"] as const;
+const builtIn = ["hello", "bench", "hisi-sec2", "hisi-zip", "hisi-hpre"] as const;
 
 interface ServeOptions {
   readonly socketPath?: string;

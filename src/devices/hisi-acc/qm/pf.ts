@@ -1,0 +1,135 @@
+import { FerryError } from "../../../base/errors.ts";
+import { Isolation, Message, qosRate } from "../../../spec/hisi-qm.ts";
+import type { Engine } from "../engine.ts";
+import type { QmConfiguration } from "./configuration.ts";
+import type { PfPort } from "./messages.ts";
+import { QueueManager } from "./queue-manager.ts";
+import type { ComputePort } from "./requests.ts";
+
+/** VFs of one PF on silicon. */
+export const vfsMax = 63;
+/** Queues of one PF on silicon. */
+export const pfQueuesMax = 4096;
+/** The full share of a function. */
+const qosDefault = 1000;
+
+/** What the PF has heard of a VF that it told to prepare for a reset, or that the reset is over. */
+export type VfAnswer = "none" | "prepared" | "not-prepared" | "started" | "not-started";
+
+const answers: Readonly<Record<number, VfAnswer>> = {
+  [Message.vfPrepareDone]: "prepared",
+  [Message.vfPrepareFailed]: "not-prepared",
+  [Message.vfStartDone]: "started",
+  [Message.vfStartFailed]: "not-started",
+};
+
+/** A VF and what the PF knows of it. */
+interface Vf {
+  readonly queueManager: QueueManager;
+  answer: VfAnswer;
+}
+
+/** What a VF is made with. */
+export interface VfParts {
+  readonly engine: Engine;
+  readonly compute: ComputePort;
+  /** The PF gives the queues their numbers. */
+  readonly configuration: Omit<QmConfiguration, "queueBase">;
+}
+
+/**
+ * The physical function as its VFs see it: it deals out the queues (the VFT), takes and answers
+ * messages, knows whether the accelerator is isolated after too many errors, and hears of each VF's
+ * faults alone.
+ */
+export class Pf implements PfPort {
+  readonly #vfs: Vf[] = [];
+  readonly #queues: number;
+  #nextQueue: number;
+  #isolated = false;
+  #threshold = 0;
+
+  /** `queues` are dealt out, from number `queueBase` on: those before are the PF's own. */
+  constructor({ queues = pfQueuesMax, queueBase = 0 } = {}) {
+    this.#queues = queues;
+    this.#nextQueue = queueBase;
+  }
+
+  /** Makes the next VF. Throws a FerryError when there are no queues left for it. */
+  createVf({ engine, compute, configuration }: VfParts): QueueManager {
+    const queueBase = this.#nextQueue;
+    const { queues } = configuration;
+    if (this.#vfs.length >= vfsMax || queueBase + queues > this.#queues) {
+      const left = this.#queues - queueBase;
+      throw new FerryError("no-queues", `no VF with ${queues} queues: ${left} queues are left.`);
+    }
+    const vf = this.#vfs.length + 1;
+    const whole = { ...configuration, queueBase };
+    const parts = { engine, compute, configuration: whole, vf, pf: this };
+    const queueManager = new QueueManager(parts);
+    this.#nextQueue += queues;
+    this.#vfs.push({ queueManager, answer: "none" });
+    return queueManager;
+  }
+
+  /** The VFs in the order of their numbers, which begin with 1. */
+  get vfs(): readonly QueueManager[] {
+    return this.#vfs.map(({ queueManager }) => queueManager);
+  }
+
+  #vf(number: number): Vf {
+    const vf = this.#vfs[number - 1];
+    if (vf === undefined) throw new FerryError("no-vf", `there is no VF ${number}.`);
+    return vf;
+  }
+
+  /** What a VF has answered to the last message about a reset. */
+  answer(vf: number): VfAnswer {
+    return this.#vf(vf).answer;
+  }
+
+  /** What went wrong in a VF since its last reset: `FunctionFaults`. */
+  faults(vf: number): number {
+    return this.#vf(vf).queueManager.faults;
+  }
+
+  /** Tells a VF to prepare for a reset of the PF; false when it takes no more messages. */
+  prepareReset(vf: number): boolean {
+    return this.#tell(vf, Message.pfFlrPrepare, 0);
+  }
+
+  /** Tells a VF that the reset is over. */
+  resetDone(vf: number): boolean {
+    return this.#tell(vf, Message.pfResetDone, this.#isolation);
+  }
+
+  #tell(vf: number, message: number, data: number): boolean {
+    const known = this.#vf(vf);
+    known.answer = "none";
+    return known.queueManager.notify(message, data);
+  }
+
+  get #isolation(): number {
+    return Isolation.pack({ isolated: this.#isolated, threshold: this.#threshold });
+  }
+
+  /** Tells all VFs whether the accelerator is isolated, and after how many errors it will be. */
+  isolate(isolated: boolean, threshold: number): void {
+    this.#isolated = isolated;
+    this.#threshold = threshold;
+    for (const { queueManager } of this.#vfs) {
+      queueManager.notify(Message.pfSetIsolation, this.#isolation);
+    }
+  }
+
+  receive(number: number, message: number, _data: number): void {
+    const vf = this.#vf(number);
+    const answer = answers[message];
+    if (answer !== undefined) vf.answer = answer;
+    else if (message === Message.vfGetQos) {
+      vf.queueManager.notify(Message.pfSetQos, qosRate * qosDefault);
+    } else if (message === Message.vfGetIsolation) {
+      vf.queueManager.notify(Message.pfSetIsolation, this.#isolation);
+    }
+  }
+}

@@ -1,0 +1,11 @@
+import type { VfioDevice } from "../../device/vfio-device.ts";
+import { HpreEngine } from "../hisi-acc/hpre/engine.ts";
+import { createVf, vfOptions } from "../hisi-acc/vf.ts";
+
+/** What `create` takes, for the command line. */
+export const options = vfOptions;
+
+/** An HPRE VF: public key arithmetic. */
+export function create(given: Readonly<Record<string, string>> = {}): VfioDevice {
+  return createVf(new HpreEngine(), given);
+}

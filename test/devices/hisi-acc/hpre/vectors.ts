@@ -1,0 +1,161 @@
+/** Published test vectors, as hexadecimal digits. */
+
+/** NIST CAVP, KAS_ECC_CDH_PrimitiveTest, COUNT = 0 of each curve. */
+export const ecdhVectors = [
+  {
+    curve: "prime192v1",
+    peerX: "42ea6dd9969dd2a61fea1aac7f8e98edcc896c6e55857cc0",
+    peerY: "dfbe5d7c61fac88b11811bde328e8a0d12bf01a9d204b523",
+    scalar: "f17d3fea367b74d340851ca4270dcb24c271f445bed9d527",
+    publicX: "b15053401f57285637ec324c1cd2139e3a67de3739234b37",
+    publicY: "f269c158637482aad644cd692dd1d3ef2c8a7c49e389f7f6",
+    sharedX: "803d8ab2e5b6e6fca715737c3a82f7ce3c783124f6d51cd0",
+  },
+  {
+    curve: "prime256v1",
+    peerX: "700c48f77f56584c5cc632ca65640db91b6bacce3a4df6b42ce7cc838833d287",
+    peerY: "db71e509e3fd9b060ddb20ba5c51dcc5948d46fbf640dfe0441782cab85fa4ac",
+    scalar: "7d7dc5f71eb29ddaf80d6214632eeae03d9058af1fb6d22ed80badb62bc1a534",
+    publicX: "ead218590119e8876b29146ff89ca61770c4edbbf97d38ce385ed281d8a6b230",
+    publicY: "28af61281fd35e2fa7002523acc85a429cb06ee6648325389f59edfce1405141",
+    sharedX: "46fc62106420ff012e54a434fbdd2d25ccc5852060561e68040dd7778997bd7b",
+  },
+  {
+    curve: "secp384r1",
+    peerX:
+      "a7c76b970c3b5fe8b05d2838ae04ab47697b9eaf52e764592efda27fe7513272" +
+      "734466b400091adbf2d68c58e0c50066",
+    peerY:
+      "ac68f19f2e1cb879aed43a9969b91a0839c4c38a49749b661efedf243451915e" +
+      "d0905a32b060992b468c64766fc8437a",
+    scalar:
+      "3cc3122a68f0d95027ad38c067916ba0eb8c38894d22e1b15618b6818a661774" +
+      "ad463b205da88cf699ab4d43c9cf98a1",
+    publicX:
+      "9803807f2f6d2fd966cdd0290bd410c0190352fbec7ff6247de1302df86f25d3" +
+      "4fe4a97bef60cff548355c015dbb3e5f",
+    publicY:
+      "ba26ca69ec2f5b5d9dad20cc9da711383a9dbe34ea3fa5a2af75b46502629ad5" +
+      "4dd8b7d73a8abb06a3a3be47d650cc99",
+    sharedX:
+      "5f9d29dc5e31a163060356213669c8ce132e22f57c9a04f40ba7fcead493b457" +
+      "e5621e766c40a2e3d4d6a04b25e533f1",
+  },
+] as const;
+
+/** The base points of SP 800-186, section 3.2.1. */
+export const basePoints = {
+  prime192v1: {
+    x: "188da80eb03090f67cbf20eb43a18800f4ff0afd82ff1012",
+    y: "07192b95ffc8da78631011ed6b24cdd573f977a11e794811",
+  },
+  prime256v1: {
+    x: "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296",
+    y: "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
+  },
+  secp384r1: {
+    x:
+      "aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a38" +
+      "5502f25dbf55296c3a545e3872760ab7",
+    y:
+      "3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c0" +
+      "0a60b1ce1d7e819d7a431d7c90ea0e5f",
+  },
+} as const;
+
+/** RFC 7748, section 5.2; little-endian as there. */
+export const x25519Vectors = [
+  {
+    scalar: "a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4",
+    u: "e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c",
+    product: "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552",
+  },
+  {
+    scalar: "4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d",
+    u: "e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493",
+    product: "95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957",
+  },
+] as const;
+
+/** RFC 7748, section 5.2: what the scalar becomes after so many iterations. */
+export const x25519Iterations = {
+  1: "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079",
+  1000: "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51",
+} as const;
+
+/** RFC 7748, section 6.1. */
+export const x25519Agreement = {
+  alice: "77076d0a7318a57d3c16c17251b26645c6c58f9ab2f5b9f8aff5f8c1f1b3a2b4",
+  shared: "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
+} as const;
+
+/** RSA Laboratories, oaep-vect.txt, Example 1: the key, and the first message padded and encrypted. */
+export const rsaVector = {
+  n:
+    "a8b3b284af8eb50b387034a860f146c4919f318763cd6c5598c8ae4811a1e0ab" +
+    "c4c7e0b082d693a5e7fced675cf4668512772c0cbc64a742c6c630f533c8cc72" +
+    "f62ae833c40bf25842e984bb78bdbf97c0107d55bdb662f5c4e0fab9845cb514" +
+    "8ef7392dd3aaff93ae1e6b667bb3d4247616d4f5ba10d4cfd226de88d39f16fb",
+  e: "010001",
+  d:
+    "53339cfdb79fc8466a655c7316aca85c55fd8f6dd898fdaf119517ef4f52e8fd" +
+    "8e258df93fee180fa0e4ab29693cd83b152a553d4ac4d1812b8b9fa5af0e7f55" +
+    "fe7304df41570926f3311f15c4d65a732c483116ee3d3d2d0af3549ad9bf7cbf" +
+    "b78ad884f84d5beb04724dc7369b31def37d0cf539e9cfcdd3de653729ead5d1",
+  p:
+    "d32737e7267ffe1341b2d5c0d150a81b586fb3132bed2f8d5262864a9cb9f30a" +
+    "f38be448598d413a172efb802c21acf1c11c520c2f26a471dcad212eac7ca39d",
+  q:
+    "cc8853d1d54da630fac004f471f281c7b8982d8224a490edbeb33d3e3d5cc93c" +
+    "4765703d1dd791642f1f116a0dd852be2419b2af72bfe9a030e860b0288b5d77",
+  dp:
+    "0e12bf1718e9cef5599ba1c3882fe8046a90874eefce8f2ccc20e4f2741fb0a3" +
+    "3a3848aec9c9305fbecbd2d76819967d4671acc6431e4037968db37878e695c1",
+  dq:
+    "95297b0f95a2fa67d00707d609dfd4fc05c89dafc2ef6d6ea55bec771ea33373" +
+    "4d9251e79082ecda866efef13c459e1a631386b7e354c899f5f112ca85d71583",
+  qInv:
+    "4f456c502493bdc0ed2ab756a3a6ed4d67352a697d4216e93212b127a63d5411" +
+    "ce6fa98d5dbefd73263e3728142743818166ed7dd63687dd2a8ca1d2f4fbd8e1",
+  padded:
+    "001016e93a98ac3af3a8c48fc01e87bd7000db8bdf691f90e4dbabb03f760037" +
+    "65f55b7ed7a202635ea92feda9465ec40f3e0f64b8b0e444956245c5d5d068cb" +
+    "0b1deca88b2f99ae0df4e80f017c595cdba4c92f2f46f25bdbf352beb93766d2" +
+    "4554106f42d9326d59339ca24f392e738c703dc876e402ee16542095b77a6994",
+  encrypted:
+    "354fe67b4a126d5d35fe36c777791a3f7ba13def484e2d3908aff722fad468fb" +
+    "21696de95d0be911c2d3174f8afcc201035f7b6d8e69402de5451618c21a535f" +
+    "a9d7bfc5b8dd9fc243f8cf927db31322d6e881eaa91a996170e657a05a266426" +
+    "d98c88003f8477c1227094a0d9fa1e8c4024309ce1ecccb5210035d47ac72e8a",
+} as const;
+
+/** RFC 5114, appendix A.1: the 1024-bit group. */
+export const dhVector = {
+  p:
+    "b10b8f96a080e01dde92de5eae5d54ec52c99fbcfb06a3c69a6a9dca52d23b61" +
+    "6073e28675a23d189838ef1e2ee652c013ecb4aea906112324975c3cd49b83bf" +
+    "accbdd7d90c4bd7098488e9c219a73724effd6fae5644738faa31a4ff55bccc0" +
+    "a151af5f0dc8b4bd45bf37df365c1a65e68cfda76d4da708df1fb2bc2e4a4371",
+  g:
+    "a4d1cbd5c3fd34126765a442efb99905f8104dd258ac507fd6406cff14266d31" +
+    "266fea1e5c41564b777e690f5504f213160217b4b01b886a5e91547f9e2749f4" +
+    "d7fbd7d3b9a92ee1909d0d2263f80a76a6a24c087a091f531dbf0a0169b6a28a" +
+    "d662a4d18e73afa32d779d5918d08bc8858f4dcef97c2a24855e6eeb22b3b2e5",
+  secretA: "b9a3b3ae8fefc1a2930496507086f8455d48943e",
+  publicA:
+    "2a853b3d92197501b9015b2deb3ed84f5e021dcc3e52f109d3273d2b7521281c" +
+    "babe0e76ff5727fa8acce26956ba9a1fca26f20228d8693feb10841d84a73600" +
+    "54ece5a7f5b7a61ad3dfb3c60d2e43106d8727da37df9cce95b478755d06bcea" +
+    "8f9d45965f75a5f3d1df3701165fc9e50c4279ceb07f989540ae96d5d88ed776",
+  secretB: "9392c9f9eb6a7a6a9022f7d83e7223c6835bbdda",
+  publicB:
+    "717a6cb053371ff4a3b932941c1e5663f861a1d6ad34ae66576dfb98f6c6cbf9" +
+    "ddd5a56c7833f6bcfdff095582ad868e440e8d09fd769e3ceccdc3d3b1e4cfa0" +
+    "57776caaf9739b6a9fee8e7411f8d6dac09d6a4edb46cc2b5d5203090eae6126" +
+    "311e53fd2c14b574e6a3109a3da1be41bdceaa186f5ce06716a2b6a07b3c33fe",
+  shared:
+    "5c804f454d30d9c4df85271f93528c91df6b48ab5f80b3b59caac1b28f8acba9" +
+    "cd3e39f3cb614525d9521d2e644c53b807b810f340062f257d7d6fbfe8d5e8f0" +
+    "72e9b6e9afda9413eafb2e8b0699b1fb5a0caceddeaead7e9cfbb36ae2b42083" +
+    "5bd83a19fb0b5e96bf8fa4d09e345525167ecd9155416f46f408ed31b63c6e6d",
+} as const;

@@ -1,0 +1,209 @@
+import { describe, expect, it } from "vitest";
+import { errno } from "../../../../src/base/errno.ts";
+import { inFlightMax } from "../../../../src/devices/hisi-acc/qm/requests.ts";
+import { Direction } from "../../../../src/memory/transfer.ts";
+import { AeqeType } from "../../../../src/spec/hisi-qm.ts";
+import { MigState } from "../../../../src/spec/vfio.ts";
+import { Messenger } from "../../../device/vmm.ts";
+import { command, makeBench, ring } from "./driver.ts";
+
+const bytes = 1 << 16;
+const source = 0x8000;
+const target = 0x9000;
+
+/** Buffers, and rings too when `all` is true, are memory that only messages reach. */
+function byMessages() {
+  const bench = makeBench();
+  const { driver, vmm, vf } = bench;
+  const messenger = new Messenger(bytes);
+  vf.attach(messenger);
+  vmm.mapForMessages(0, bytes);
+  driver.start();
+  const pair = driver.queue(2, 8);
+  messenger.memory.write("sixteen letters!", source);
+  /** Answers everything, one at a time; tells what was asked for. */
+  const answerAll = (): [Direction, number, number][] => {
+    const asked: [Direction, number, number][] = [];
+    vmm.run();
+    while (messenger.waiting.length > 0) {
+      const { direction, iova, length } = messenger.answer();
+      asked.push([direction, iova, length]);
+      vmm.run();
+    }
+    return asked;
+  };
+  const plain = (at: number) => messenger.memory.subarray(at, at + 16).toString();
+  return { ...bench, messenger, pair, answerAll, plain };
+}
+
+describe("a request whose memory only messages reach", () => {
+  it("waits for its input without taking turns, then for its output", () => {
+    const { vmm, messenger, pair, plain } = byMessages();
+    pair.submit(source, target, 16, 0x20);
+    vmm.run();
+    expect([messenger.waiting.length, vmm.device.busy]).toEqual([1, false]);
+    messenger.answer();
+    vmm.run();
+    expect(pair.poll(), "the output is not written").toEqual([]);
+    expect(messenger.waiting.map(({ direction }) => direction)).toEqual([Direction.write]);
+    messenger.answer();
+    vmm.run();
+    expect(pair.poll()).toHaveLength(1);
+    expect(plain(target)).toBe("SIXTEEN\0LETTERS\x01");
+  });
+
+  it("has its rings written in order, one after the other's answer", () => {
+    const { driver, vmm, pair, answerAll, messenger } = byMessages();
+    const at = { sq: 0x1000, cq: 0x2000, eq: 0x3000, entry: 0x1000 };
+    const slot = pair.fill(source, target, 16, 0x20);
+    messenger.memory.set(driver.guest.read(pair.sqeAddress(slot), 128), at.sq);
+    driver.command(command.sqc, 2, driver.sqc(2, at.sq, 8));
+    driver.command(command.cqc, 2, driver.cqc(at.cq, 8));
+    driver.command(command.eqc, 0, driver.eventContext(at.eq, 8));
+    driver.doorbell(2, ring.sq, 1);
+    const read = Direction.read;
+    const write = Direction.write;
+    const irqs = () => driver.irqs.map((irq) => irq.take());
+    vmm.run();
+    expect(irqs()).toEqual([0, 0, 0]);
+    expect(answerAll()).toEqual([
+      [read, at.sq, 128],
+      [read, source, 16],
+      [write, target, 16],
+      [write, at.sq + 0x70, 4],
+      [write, at.cq, 16],
+      [write, at.eq, 4],
+    ]);
+    expect(irqs()).toEqual([1, 0, 0]);
+    expect(messenger.memory.readUInt16LE(at.cq + 0x0e)).toBe(1);
+    expect(messenger.memory.readUInt32LE(at.eq)).toBe(0x10002);
+  });
+
+  it("stops its queue when the VMM refuses, or never answers", () => {
+    for (const status of [-errno.EFAULT, -errno.ETIMEDOUT, -errno.EIO]) {
+      const { driver, vmm, messenger, pair } = byMessages();
+      pair.submit(source, target, 16, 1);
+      vmm.run();
+      messenger.answer(status);
+      vmm.run();
+      expect(driver.errors()).toEqual([{ queue: 2, type: AeqeType.cqeError }]);
+      expect(messenger.waiting).toEqual([]);
+    }
+  });
+
+  it("faults when its memory is unmapped meanwhile", () => {
+    const { driver, vmm, vf, messenger, pair } = byMessages();
+    pair.submit(source, target, 16, 1);
+    vmm.run();
+    expect(vf.unmapDma(0, bytes)).toBe(0);
+    expect(messenger.waiting).toEqual([]);
+    vmm.run();
+    expect(driver.errors()).toEqual([{ queue: 2, type: AeqeType.cqeError }]);
+  });
+
+  it("asks again when its transfers end for no fault of its own", () => {
+    const { vmm, messenger, pair, answerAll } = byMessages();
+    pair.submit(source, target, 16, 0x20);
+    vmm.run();
+    messenger.answer(-errno.ECANCELED);
+    expect(answerAll()).toHaveLength(2);
+    expect(pair.poll()).toHaveLength(1);
+  });
+
+  it("leaves a queue that is installed anew alone", () => {
+    const { driver, vmm, messenger, pair, engine, vf } = byMessages();
+    pair.submit(source, target, 16, 0x20);
+    vmm.run();
+    pair.restart();
+    pair.submit(0, 0, 0, 0x77);
+    vmm.run();
+    expect(pair.poll().map(({ sqHead }) => sqHead)).toEqual([0]);
+    messenger.answer();
+    vmm.run();
+    expect([engine.served, pair.poll(), vf.busy]).toEqual([[0x77], [], false]);
+    expect(driver.errors()).toEqual([]);
+  });
+
+  it("is one of a bounded number", () => {
+    const bench = makeBench({ queues: 64 });
+    const { driver, vmm, vf } = bench;
+    const messenger = new Messenger(bytes);
+    vf.attach(messenger);
+    vmm.mapForMessages(0, bytes);
+    driver.start(2048, 1024, 64);
+    const pairs = Array.from({ length: 64 }, (_, number) => driver.queue(number, 4));
+    for (const pair of pairs) pair.submit(source, target, 16, 1);
+    vmm.run();
+    expect(messenger.waiting).toHaveLength(inFlightMax);
+    while (messenger.waiting.length > 0) {
+      messenger.answer();
+      vmm.run();
+      expect(messenger.waiting.length).toBeLessThanOrEqual(inFlightMax);
+    }
+    for (const pair of pairs) expect(pair.poll()).toHaveLength(1);
+  });
+});
+
+describe("a request that is stopped while messages write its output", () => {
+  it("is written anew, not computed anew, where it goes on in the same process", () => {
+    const { vmm, messenger, pair, plain, engine } = byMessages();
+    pair.submit(source, source, 16, 0x20);
+    vmm.run();
+    messenger.answer();
+    vmm.run();
+    const write = messenger.waiting[0];
+    messenger.memory.set(write?.bytes.subarray(0, 8) ?? [], source);
+    vmm.move(MigState.stop);
+    expect(messenger.waiting).toEqual([]);
+    vmm.move(MigState.running);
+    vmm.run();
+    messenger.answer();
+    vmm.run();
+    expect(pair.poll()).toHaveLength(1);
+    expect([plain(source), engine.served]).toEqual(["SIXTEEN\0LETTERS\x01", [0x20]]);
+  });
+
+  /** Up to the first message that writes; returns the state that another device gets. */
+  function torn(to: number) {
+    const bench = byMessages();
+    const { vmm, messenger, pair } = bench;
+    pair.submit(source, to, 16, 0x20);
+    vmm.run();
+    messenger.answer();
+    vmm.run();
+    expect(messenger.waiting.map(({ direction }) => direction)).toEqual([Direction.write]);
+    vmm.move(MigState.stopCopy);
+    return { ...bench, image: vmm.save() };
+  }
+
+  function restored(image: Buffer, from: ReturnType<typeof torn>) {
+    const { vmm, vf, engine } = makeBench({}, from.guest);
+    vmm.mapForMessages(0, bytes);
+    vf.attach(from.messenger);
+    vmm.move(MigState.resuming);
+    vmm.load(image);
+    expect(vmm.move(MigState.running)).toBe(0);
+    return { vmm, engine };
+  }
+
+  it("is served again elsewhere if its input is still there", () => {
+    const from = torn(target);
+    const { vmm, engine } = restored(from.image, from);
+    vmm.run();
+    from.messenger.answer();
+    vmm.run();
+    from.messenger.answer();
+    vmm.run();
+    expect(from.pair.cq.take((entry) => entry.readUInt16LE(14) & 1)).not.toBeNull();
+    expect([from.plain(target), engine.served]).toEqual(["SIXTEEN\0LETTERS\x01", [0x20]]);
+  });
+
+  it("is an error elsewhere if it writes over its own input", () => {
+    const from = torn(source);
+    const { vmm, engine } = restored(from.image, from);
+    vmm.run();
+    const entry = from.driver.aeq.take((each) => (each.readUInt32LE(0) >>> 16) & 1);
+    expect(entry?.readUInt32LE(0)).toBe(0x10002 | (AeqeType.cqeError << 17));
+    expect([from.messenger.waiting, engine.served]).toEqual([[], []]);
+  });
+});
