@@ -9,6 +9,8 @@ import { FirstMessage, Unclaimed } from "./unclaimed.ts";
 export const unclaimedMax = 8;
 /** How long a connection may take for its first message. */
 export const unclaimedMs = 5000;
+/** How often it is asked after a client that has hung up and still has its device. */
+const leavingMs = 20;
 /** Connections accepted from one listener before the others have their turn. */
 const acceptsMax = 16;
 /** Listeners, and so devices, of one process. */
@@ -106,7 +108,9 @@ export class Acceptor {
   #patienceMs(): number {
     if (this.#callers.length === 0) return -1;
     const next = Math.min(...this.#callers.map(({ unclaimed }) => unclaimed.deadlineMs));
-    return Math.max(0, Math.ceil(next - this.#now()));
+    const patienceMs = Math.max(0, Math.ceil(next - this.#now()));
+    const someWait = this.#callers.some(({ complete }) => complete);
+    return someWait ? Math.min(patienceMs, leavingMs) : patienceMs;
   }
 
   /** `listeners` is how many were polled; one that came since has its turn next time. */

@@ -90,6 +90,11 @@ export class DeviceWorker {
     setTimeout(() => this.#insist(posted, 0), 1);
   }
 
+  /** Ends the system call that the worker is blocked in, if it is in one. */
+  nudge(): void {
+    wake(Atomics.load(this.#words, ControlWord.thread));
+  }
+
   #hear(notice: Notice): void {
     switch (notice.kind) {
       case "ready":

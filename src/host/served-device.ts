@@ -37,8 +37,11 @@ export class ServedDevice implements Claimant {
     return this.#claimed;
   }
 
+  /** A client that has gone may have left its worker blocked in one of the client's descriptors. */
   get leaving(): boolean {
-    return this.#claimed && hasHungUp(this.#socket);
+    const leaving = this.#claimed && hasHungUp(this.#socket);
+    if (leaving) this.#worker.nudge();
+    return leaving;
   }
 
   /** The duplicate of the client's socket; -1 when there is no client. */

@@ -151,7 +151,7 @@ export class GuestMemory {
     if (region !== null && iova + length <= region.end) {
       return region.readable ? this.#readPart(region, iova, bytes, at, length) : -errno.EACCES;
     }
-    const refused = this.#check(iova, length, false);
+    const refused = this.check(iova, length, false);
     if (refused < 0) return refused;
     for (let done = 0; done < length; ) {
       const part = this.#map.lookup(iova + done) as DmaRegion;
@@ -171,7 +171,7 @@ export class GuestMemory {
     if (region !== null && iova + length <= region.end) {
       return region.writable ? this.#writePart(region, iova, bytes, at, length) : -errno.EACCES;
     }
-    const refused = this.#check(iova, length, true);
+    const refused = this.check(iova, length, true);
     if (refused < 0) return refused;
     for (let done = 0; done < length; ) {
       const part = this.#map.lookup(iova + done) as DmaRegion;
@@ -183,8 +183,11 @@ export class GuestMemory {
     return 0;
   }
 
-  /** Whether the whole range may be read or written, and without messages. */
-  #check(iova: number, length: number, write: boolean): number {
+  /**
+   * Whether the whole range may be read or written: 0, EFAULT where nothing is mapped, EACCES where
+   * it is not allowed, EINPROGRESS where only messages reach.
+   */
+  check(iova: number, length: number, write: boolean): number {
     if (length > addressEnd - iova) return -errno.EFAULT;
     let byMessages = false;
     for (let done = 0; done < length; ) {

@@ -13,7 +13,7 @@ const Bench = registers("bench", 4096, {
   DMA_COMMAND: {
     at: 0x110,
     access: "hook",
-    doc: "1 read, 2 fill; 3, 4 the same, also by messages",
+    doc: "1 read, 2 fill; 3, 4 the same by messages",
   },
   DMA_STATUS: { at: 0x114, access: "ro", doc: "0 or an errno; EINPROGRESS while it runs" },
   DMA_ELAPSED: { at: 0x118, size: 8, access: "ro", doc: "nanoseconds that it took" },
@@ -170,14 +170,24 @@ export class BenchDevice extends PciModel {
     else this.#submit();
   }
 
+  /** By messages, though there may be a file; never to where the client has mapped nothing. */
+  #submitMessages(write: boolean): number {
+    const { iova, length } = this.#transfer;
+    const refused = this.memory.check(iova, length, write);
+    if (length === 0) return -errno.EINVAL;
+    if (refused < 0 && refused !== -errno.EINPROGRESS) return refused;
+    return this.memory.messages?.submit(this.#transfer) ?? -errno.ENOTCONN;
+  }
+
   #submit(): void {
     const write = this.#registers.get("DMA_COMMAND") === Command.messageWrite;
     const length = Math.min(this.#registers.get("DMA_LENGTH"), lengthMax);
     const direction = write ? Direction.write : Direction.read;
     this.#prepare(write, length);
     this.#transfer.set(direction, this.#registers.get("DMA_ADDRESS"), this.#buffer, 0, length);
-    const status = length === 0 ? -errno.EINVAL : this.memory.start(this.#transfer);
-    if (status < 0) this.#finish(status);
+    this.#transfer.status = pending;
+    const result = this.#submitMessages(write);
+    if (result < 0) this.#finish(result);
   }
 
   protected override onAbort(): void {

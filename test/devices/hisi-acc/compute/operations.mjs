@@ -19,7 +19,7 @@ export const operations = {
   exit: () => process.exit(3),
   exhaust() {
     const kept = [];
-    for (;;) kept.push(new Array(1000).fill(kept));
+    for (;;) kept.push(new Array(100_000).fill(1));
   },
   spin() {
     for (;;);

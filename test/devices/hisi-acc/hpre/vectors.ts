@@ -89,7 +89,9 @@ export const x25519Agreement = {
   shared: "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
 } as const;
 
-/** RSA Laboratories, oaep-vect.txt, Example 1: the key, and the first message padded and encrypted. */
+/**
+ * RSA Laboratories, oaep-vect.txt, Example 1: the key, and the first message padded and encrypted.
+ */
 export const rsaVector = {
   n:
     "a8b3b284af8eb50b387034a860f146c4919f318763cd6c5598c8ae4811a1e0ab" +

@@ -144,6 +144,45 @@ describe("a request whose memory only messages reach", () => {
   });
 });
 
+describe("an event that messages write", () => {
+  it("is written after a stop too, whether it is a completion's or an error's", () => {
+    const { driver, vmm, pair, messenger } = byMessages();
+    const ringAt = { eq: 0x3000, aeq: 0x4000 };
+    driver.command(command.eqc, 0, driver.eventContext(ringAt.eq, 8));
+    driver.command(command.aeqc, 0, driver.eventContext(ringAt.aeq, 8));
+    pair.submit(0, 0, 0, 1);
+    vmm.run();
+    const other = driver.queue(3, 8);
+    other.submit(2 ** 40, 0, 16, 1);
+    vmm.run();
+    expect(messenger.waiting.map(({ iova }) => iova)).toEqual([ringAt.eq]);
+    vmm.move(MigState.stop);
+    expect(messenger.waiting).toEqual([]);
+    vmm.move(MigState.running);
+    vmm.run();
+    expect(messenger.answer().iova, "errors first").toBe(ringAt.aeq);
+    vmm.run();
+    expect(messenger.answer().iova).toBe(ringAt.eq);
+    vmm.run();
+    expect(messenger.memory.readUInt32LE(ringAt.eq)).toBe(0x10002);
+    expect(messenger.memory.readUInt32LE(ringAt.aeq)).toBe(0x50003);
+    expect(driver.irqs.map((irq) => irq.take())).toEqual([1, 1, 0]);
+  });
+
+  it("goes to the ring that is there when it is answered", () => {
+    const { driver, vmm, pair, messenger } = byMessages();
+    driver.command(command.eqc, 0, driver.eventContext(0x3000, 8));
+    pair.submit(0, 0, 0, 1);
+    vmm.run();
+    driver.command(command.eqc, 0, driver.eventContext(0x5000, 8));
+    messenger.answer();
+    vmm.run();
+    expect(messenger.answer().iova).toBe(0x5000);
+    vmm.run();
+    expect(driver.irqs[0]?.take()).toBe(1);
+  });
+});
+
 describe("a request that is stopped while messages write its output", () => {
   it("is written anew, not computed anew, where it goes on in the same process", () => {
     const { vmm, messenger, pair, plain, engine } = byMessages();

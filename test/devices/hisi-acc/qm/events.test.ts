@@ -76,13 +76,24 @@ describe("events", () => {
     expect(taken(), "it is one-shot").toEqual([0, 0, 0]);
   });
 
+  it("of errors wait for their own mask", () => {
+    const { driver, vmm, pair, taken } = started();
+    driver.write(at.aeqMask, 1);
+    pair.submit(nowhere, 0, 16, 1);
+    vmm.run();
+    expect([taken(), driver.read(0x00)]).toEqual([[0, 0, 0], 1]);
+    driver.write(at.aeqMask, 0);
+    expect(taken()).toEqual([0, 1, 0]);
+    expect([driver.errors().length, driver.read(0x00)]).toEqual([1, 0]);
+  });
+
   it("do not matter to a guest without an EQ", () => {
     const { driver, vmm } = makeBench();
     const pair = driver.queue(0, 4);
     for (let i = 0; i < 9; i++) {
       pair.submit(0, 0, 0, 1);
       vmm.run();
-      expect(pair.poll()).toHaveLength(1);
+      expect(pair.poll(false)).toHaveLength(1);
     }
     driver.start();
     pair.submit(0, 0, 0, 1);
