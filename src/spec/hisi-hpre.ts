@@ -1,7 +1,7 @@
 /**
  * The HiSilicon HPRE public key accelerator, revision V3: Linux 6.12
- * `drivers/crypto/hisilicon/hpre/hpre.h` and `hpre_crypto.c`, and UADK's `drv/hisi_hpre.c`. All numbers
- * of requests are big-endian and of fixed length, padded with zeros in front.
+ * `drivers/crypto/hisilicon/hpre/hpre.h` and `hpre_crypto.c`, and UADK's `drv/hisi_hpre.c`. All
+ * numbers of requests are big-endian and of fixed length, padded with zeros in front.
  */
 import { bits } from "../base/bits.ts";
 import { array, struct, u8, u32, u53, u64 } from "../base/struct.ts";
@@ -27,7 +27,10 @@ export const HpreSqe = struct("hpre_sqe", 64, {
   reserved: array(u32, 6),
 });
 
-/** `dw0`. The drivers set `done` to 1 and take a request for good when it is 3 and both errors are 0. */
+/**
+ * `dw0`. The drivers set `done` to 1 and take a request for good when it is 3 and both errors are
+ * 0.
+ */
 export const HpreDw0 = bits({
   algorithm: [4, 0],
   error: [15, 5],
@@ -53,8 +56,8 @@ export const HpreAlgorithm = {
 export const HpreQueue = { rsaAndDh: 0, ecc: 1 } as const;
 
 /**
- * What the model writes to `HpreDw0.error`. The drivers know only zero, good, from everything else, so
- * the numbers are the model's own and name what it refused.
+ * What the model writes to `HpreDw0.error`. The drivers know only zero, good, from everything else,
+ * so the numbers are the model's own and name what it refused.
  */
 export const HpreError = {
   none: 0,
@@ -89,6 +92,10 @@ export interface PrimeCurve {
   readonly n: bigint;
 }
 
+/** A number that is too long for a line; `_` between the digits as in a literal. */
+const hex = (...parts: readonly string[]): bigint =>
+  BigInt(`0x${parts.join("").replaceAll("_", "")}`);
+
 /** NIST SP 800-186, section 3.2.1; P-192: FIPS 186-4, D.1.2.1. On all of them a is p - 3. */
 export const primeCurves: readonly PrimeCurve[] = [
   {
@@ -110,16 +117,28 @@ export const primeCurves: readonly PrimeCurve[] = [
   {
     name: "secp384r1",
     bytes: 48,
-    p: 0xffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_fffffffe_ffffffff_00000000_00000000_ffffffffn,
-    a: 0xffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_fffffffe_ffffffff_00000000_00000000_fffffffcn,
-    b: 0xb3312fa7_e23ee7e4_988e056b_e3f82d19_181d9c6e_fe814112_0314088f_5013875a_c656398d_8a2ed19d_2a85c8ed_d3ec2aefn,
-    n: 0xffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_c7634d81_f4372ddf_581a0db2_48b0a77a_ecec196a_ccc52973n,
+    p: hex(
+      "ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff",
+      "ffffffff_fffffffe_ffffffff_00000000_00000000_ffffffff",
+    ),
+    a: hex(
+      "ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff",
+      "ffffffff_fffffffe_ffffffff_00000000_00000000_fffffffc",
+    ),
+    b: hex(
+      "b3312fa7_e23ee7e4_988e056b_e3f82d19_181d9c6e_fe814112",
+      "0314088f_5013875a_c656398d_8a2ed19d_2a85c8ed_d3ec2aef",
+    ),
+    n: hex(
+      "ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff",
+      "c7634d81_f4372ddf_581a0db2_48b0a77a_ecec196a_ccc52973",
+    ),
   },
 ];
 
 /**
- * RFC 7748, section 4.1. Requests carry (A - 2) / 4 where the other curves have a, which is what the
- * formulas of section 5 need.
+ * RFC 7748, section 4.1. Requests carry (A - 2) / 4 where the other curves have a, which is what
+ * the formulas of section 5 need.
  */
 export const curve25519 = {
   p: 0x7fffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffff_ffffffedn,
@@ -127,25 +146,25 @@ export const curve25519 = {
 } as const;
 
 /** Engine capability registers of BAR2: those of revision V3. */
-export const hpreCapabilities: Readonly<Record<number, number>> = {
-  12580: 0x7c37,
-  12584: 0x6c77,
-  12588: 0x8,
-  12592: 0x01ff_fc3e,
-  12596: 0x00bf_fc3e,
-  12600: 0x1,
-  12604: 0x0012_0a0a,
-  12608: 0x3ff,
-  12612: 0x27,
-  12616: 0x7f,
-  12620: 0x7f,
-  12624: 0x7f,
-  12628: 0x7f,
-  12632: 0x7f,
-  12636: 0x7f,
-  12640: 0x7f,
-  12644: 0x7f,
-  12648: 0x7f,
-  12652: 0x10,
-  12656: 0x10,
-};
+export const hpreCapabilities: Readonly<Record<number, number>> = Object.fromEntries([
+  [0x3124, 0x7c37],
+  [0x3128, 0x6c77],
+  [0x312c, 0x8],
+  [0x3130, 0x01ff_fc3e],
+  [0x3134, 0x00bf_fc3e],
+  [0x3138, 0x1],
+  [0x313c, 0x0012_0a0a],
+  [0x3140, 0x3ff],
+  [0x3144, 0x27],
+  [0x3148, 0x7f],
+  [0x314c, 0x7f],
+  [0x3150, 0x7f],
+  [0x3154, 0x7f],
+  [0x3158, 0x7f],
+  [0x315c, 0x7f],
+  [0x3160, 0x7f],
+  [0x3164, 0x7f],
+  [0x3168, 0x7f],
+  [0x316c, 0x10],
+  [0x3170, 0x10],
+]);

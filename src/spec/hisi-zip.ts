@@ -1,7 +1,7 @@
 /**
  * The HiSilicon ZIP compression accelerator, revision V3: Linux 6.12
- * `drivers/crypto/hisilicon/zip/zip.h` and `zip_crypto.c`; the names of fields that the kernel leaves
- * alone are those of UADK's `drv/hisi_comp.c`.
+ * `drivers/crypto/hisilicon/zip/zip.h` and `zip_crypto.c`; the names of fields that the kernel
+ * leaves alone are those of UADK's `drv/hisi_comp.c`.
  */
 import { bits } from "../base/bits.ts";
 import { struct, u32, u53, u64 } from "../base/struct.ts";
@@ -45,7 +45,10 @@ export const ZipSqe = struct("hisi_zip_sqe", 128, {
 
 /** `dw3`. */
 export const ZipDw3 = bits({ status: [7, 0], lastBlock: 8 });
-/** `dw7`. `flush` is 1 for the last piece of a stream; the kernel's requests are whole streams with 0. */
+/**
+ * `dw7`. `flush` is 1 for the last piece of a stream; the kernel's requests are whole streams with
+ * 0.
+ */
 export const ZipDw7 = bits({
   sourceOffset: [23, 0],
   flush: 25,
@@ -71,9 +74,9 @@ export const ZipQueue = { compress: 0, decompress: 1 } as const;
 export const zipWindowBits = [12, 13, 14, 15, 15] as const;
 
 /**
- * Values of `ZipDw3.status`. The kernel's driver takes `ok` and `negativeCompression` (the output is
- * longer than the input) for success and everything else for EIO. `notDecodable` and `unsupported` are
- * this model's own choice of number; no driver looks at them.
+ * Values of `ZipDw3.status`. The kernel's driver takes `ok` and `negativeCompression` (the output
+ * is longer than the input) for success and everything else for EIO. `notDecodable` and
+ * `unsupported` are this model's own choice of number; no driver looks at them.
  */
 export const ZipStatus = {
   ok: 0x00,
@@ -89,20 +92,20 @@ export type ZipStatus = (typeof ZipStatus)[keyof typeof ZipStatus];
 export const zipBytesMax = 8 * 1024 * 1024;
 
 /** Engine capability registers of BAR2: those of revision V3. */
-export const zipCapabilities: Readonly<Record<number, number>> = {
-  12580: 0x7c77,
-  12584: 0x6c77,
-  12588: 0x8,
-  12592: 0x1ffe,
-  12596: 0x7fe,
-  12600: 0x1,
-  12604: 0x1205_0203,
-  12608: 0x001c_0003,
-  12612: 0x30,
-  12616: 0x3f,
-  12620: 0xd5,
-  12624: 0xd5,
-  12628: 0x2a,
-  12632: 0x2a,
-  12636: 0x2a,
-};
+export const zipCapabilities: Readonly<Record<number, number>> = Object.fromEntries([
+  [0x3124, 0x7c77],
+  [0x3128, 0x6c77],
+  [0x312c, 0x8],
+  [0x3130, 0x1ffe],
+  [0x3134, 0x7fe],
+  [0x3138, 0x1],
+  [0x313c, 0x1205_0203],
+  [0x3140, 0x001c_0003],
+  [0x3144, 0x30],
+  [0x3148, 0x3f],
+  [0x314c, 0xd5],
+  [0x3150, 0xd5],
+  [0x3154, 0x2a],
+  [0x3158, 0x2a],
+  [0x315c, 0x2a],
+]);

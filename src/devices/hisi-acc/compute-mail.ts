@@ -45,9 +45,11 @@ export function unshared(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, own(each)]));
 }
 
-/** The buffers of an unshared object's byte arrays. */
+/** The buffers of an unshared object's byte arrays; an empty array may be a constant and stays. */
 export function buffersOf(value: unknown): ArrayBuffer[] {
   if (typeof value !== "object" || value === null) return [];
-  const arrays = Object.values(value).filter((each) => each instanceof Uint8Array);
+  const arrays = Object.values(value).filter(
+    (each) => each instanceof Uint8Array && each.length > 0,
+  );
   return [...new Set(arrays.map(({ buffer }) => buffer as ArrayBuffer))];
 }

@@ -28,7 +28,10 @@ class CrewMember {
   #deadline: NodeJS.Timeout | undefined;
 
   constructor() {
-    this.#worker.on("message", (answer: Answer) => this.#done(answer));
+    // A worker that was given up may have answered just before.
+    this.#worker.on("message", (answer: Answer) => {
+      if (this.#job !== null) this.#done(answer);
+    });
     // A worker that throws ends; what it threw is a mistake of ours and costs one request.
     this.#worker.on("error", () => {});
     this.#worker.on("exit", () => this.#gone());
@@ -39,9 +42,15 @@ class CrewMember {
   }
 
   take(job: Job): void {
-    this.#job = job;
     this.#worker.postMessage(job, buffersOf(job.input));
-    this.#deadline = setTimeout(() => this.#worker.terminate(), jobTimeoutMs);
+    this.#job = job;
+    this.#deadline = setTimeout(() => this.#giveUp(), jobTimeoutMs);
+  }
+
+  /** Does not wait for the thread to end: it may be deep in native code. */
+  #giveUp(): void {
+    this.#worker.terminate();
+    this.#gone();
   }
 
   #done(answer: Answer): void {

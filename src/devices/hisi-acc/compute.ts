@@ -144,8 +144,8 @@ export class ComputePool implements ComputeService {
   }
 
   /**
-   * Gives up every computation that a request waits for. What is under way in a worker goes on to its
-   * end, and its answer is dropped.
+   * Gives up every computation that a request waits for. What is under way in a worker goes on to
+   * its end, and its answer is dropped.
    */
   abort(): void {
     for (const ticket of [...this.#sent.values(), ...this.#waiting]) {

@@ -15,7 +15,10 @@ export interface GuestReader {
   read(iova: number, bytes: Uint8Array, at: number, length: number): Generator<void, number>;
 }
 
-/** One piece of output: `length` bytes of `bytes` from `at` go to guest memory at `iova`. */
+/**
+ * One piece of output. Its bytes stay as they are until the queue manager has written them, which
+ * messages can delay: `length` bytes of `bytes` from `at` go to guest memory at `iova`.
+ */
 export interface GuestWrite {
   readonly iova: number;
   readonly bytes: Uint8Array;
@@ -41,6 +44,7 @@ export interface Computation {
 export interface ComputeService {
   /**
    * Runs here and now when `cost` (nanoseconds, estimated) is small, in a compute worker otherwise.
+   * Answers what the operation gave, or a negated errno. Byte arrays of the input are handed over.
    */
   compute(cost: number, computation: Computation): Generator<void, unknown>;
 }

@@ -13,7 +13,9 @@ const shortExponentBits = 64;
 /** OpenSSL refuses shorter moduli (`DH_MIN_MODULUS_BITS` and its like). */
 const nativeModulusBitsMin = 512;
 
-/** Nanoseconds: a product of two 64-bit limbs, native and as BigInt; a native key's way in and out. */
+/**
+ * Nanoseconds: a product of two 64-bit limbs, native and as BigInt; a native key's way in and out.
+ */
 const limbProductCost = 1;
 const bigintLimbProductCost = 8;
 const bigintProductCost = 400;
@@ -116,8 +118,8 @@ export const isLess = (a: Uint8Array, b: Uint8Array): boolean =>
   compare(trimmed(a), trimmed(b)) < 0;
 
 /**
- * `base` to the `exponent` modulo `modulus`, as `length` bytes. The caller has checked that the modulus
- * `isModulus`, fits `length`, and that the base is less.
+ * `base` to the `exponent` modulo `modulus`, as `length` bytes. The caller has checked that the
+ * modulus `isModulus`, fits `length`, and that the base is less.
  */
 export function modularPower(
   base: Uint8Array,

@@ -34,7 +34,9 @@ const done = (output: Uint8Array): HpreResult => ({ error: HpreError.none, outpu
 export const numberAt = (bytes: Uint8Array, size: number, index: number): Uint8Array =>
   bytes.subarray(index * size, (index + 1) * size);
 
-/** RSA without CRT, and Diffie-Hellman: exponent and modulus are the key, the base is the operand. */
+/**
+ * RSA without CRT, and Diffie-Hellman: exponent and modulus are the key, the base is the operand.
+ */
 export function power({ key, operand, size }: HpreWork): HpreResult {
   const modulus = numberAt(key, size, 1);
   if (!isModulus(modulus)) return failed(HpreError.modulus);
@@ -43,8 +45,8 @@ export function power({ key, operand, size }: HpreWork): HpreResult {
 }
 
 /**
- * RSA with CRT [RFC 8017, section 5.1.2]: dq, dp, q, p and qInv are the key, each of half the length.
- * Whether p and q are primes is not asked.
+ * RSA with CRT [RFC 8017, section 5.1.2]: dq, dp, q, p and qInv are the key, each of half the
+ * length. Whether p and q are primes is not asked.
  */
 export function rsaCrt({ key, operand, size }: HpreWork): HpreResult {
   const half = size / 2;

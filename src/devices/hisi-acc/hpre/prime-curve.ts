@@ -31,8 +31,8 @@ function productX({ name, bytes }: PrimeCurve, scalar: bigint, { x, y }: Point):
 }
 
 /**
- * The product of `scalar` and a point P, or an `HpreError`. With Q = k P, the x of Q + P = (k + 1) P
- * is ((Qy - Py) / (Qx - Px))^2 - Qx - Px. Here Qy^2 follows from Qx, so what is left is a linear
+ * The product of `scalar` and a point P, or an `HpreError`. With Q = k P, the x of Q + P = (k + 1)
+ * P is ((Qy - Py) / (Qx - Px))^2 - Qx - Px. Here Qy^2 follows from Qx, so what is left is a linear
  * equation for Qy: its factor 2 Py is not 0, because a group of odd order has no point with y = 0.
  */
 export function multiply(curve: PrimeCurve, scalar: bigint, point: Point): Point | HpreError {

@@ -1,4 +1,7 @@
-/** Sums below this many bytes cannot overflow 32 bits before they are reduced [RFC 1950, section 8.2]. */
+/**
+ * Sums below this many bytes cannot overflow 32 bits before they are reduced [RFC 1950, section
+ * 8.2].
+ */
 const unreducedBytesMax = 5552;
 const adlerBase = 65_521;
 

@@ -10,8 +10,8 @@ export interface ZipFormat {
 }
 
 /**
- * By request type. The header of a zlib or gzip stream is not here: drivers write it themselves, skip
- * it themselves, and give the device what lies behind it.
+ * By request type. The header of a zlib or gzip stream is not here: drivers write it themselves,
+ * skip it themselves, and give the device what lies behind it.
  */
 export const zipFormats: Readonly<Record<number, ZipFormat>> = {
   [ZipRequest.deflate]: { trailerBytes: 0, writeTrailer: () => {} },

@@ -25,7 +25,9 @@ export interface ZipResult {
   readonly output: Uint8Array;
 }
 
-/** An accelerator is there to be fast; the time that this level takes depends little on the data. */
+/**
+ * An accelerator is there to be fast; the time that this level takes depends little on the data.
+ */
 const level = constants.Z_BEST_SPEED;
 /** A deflate stream may refer back so far, whoever made it. */
 const inflateWindowBits = 15;

@@ -38,7 +38,9 @@ export interface ZipRequestFields {
 const windowBitsOf = (requestType: number, window: number): number | undefined =>
   zipFormats[requestType]?.trailerBytes === 0 ? kernelWindowBits : zipWindowBits[window];
 
-/** Null for a request that this engine does not do: of another kind, too long, or part of a stream. */
+/**
+ * Null for a request that this engine does not do: of another kind, too long, or part of a stream.
+ */
 export function parseRequest(sqe: DataView, algType: number): ZipRequestFields | null {
   const dw7 = ZipDw7.unpack(sqe.getUint32(at.dw7, true));
   const { destOffset } = ZipDw8.unpack(sqe.getUint32(at.dw8, true));
