@@ -6,6 +6,7 @@ import { addProbe } from "./probe.ts";
 import { addRead } from "./read.ts";
 import { addServe } from "./serve.ts";
 import { addTrace } from "./trace.ts";
+import { addWorkload } from "./workload.ts";
 import { addWrite } from "./write.ts";
 
 /** package.json lies two folders up, of the sources as of what is built from them. */
@@ -25,7 +26,16 @@ export function createProgram(): Command {
     .exitOverride()
     .showHelpAfterError("(see ferry --help)")
     .addHelpText("after", exitCodes);
-  for (const add of [addServe, addProbe, addRead, addWrite, addTrace, addConform, addDemo])
+  for (const add of [
+    addServe,
+    addProbe,
+    addRead,
+    addWrite,
+    addTrace,
+    addConform,
+    addDemo,
+    addWorkload,
+  ])
     add(program);
   return program;
 }

@@ -39,7 +39,7 @@ async function stateOf(promise: Promise<unknown>): Promise<"waiting" | "done"> {
   return await Promise.race([promise.then(() => "done" as const), later]);
 }
 
-test("hold: region accesses wait, configuration space answers, the thaw serves in order", async () => {
+test("hold: region accesses wait, configuration answers, the thaw serves in order", async () => {
   await driver.write(PciRegion.bar0, scratch, 1);
   await device.freeze(Freeze.hold);
   const config = await driver.read(PciRegion.config, 0);

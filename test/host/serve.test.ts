@@ -81,7 +81,7 @@ test("a client that dies leaves its device, with its registers, to the next one"
   second.close();
 });
 
-test("a hundred clients one after the other, none is told that the one before is there", async () => {
+test("a hundred clients one after the other, none is told that one is there", async () => {
   await using ferry = await Ferry.start(["hello", "--socket-path", path]);
   const before = ferry.openFds;
   for (let i = 0; i < 100; i++) {

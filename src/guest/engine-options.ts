@@ -1,0 +1,11 @@
+import type { QmDriverOptions } from "./qm-driver.ts";
+
+/** What every accelerator's driver may be told. */
+export interface EngineDriverOptions extends QmDriverOptions {
+  /** Requests under way at once in one queue. */
+  readonly depth?: number;
+  /** The longest data of one request, in bytes. */
+  readonly dataBytesMax?: number;
+}
+
+export const engineDefaults = { depth: 16, dataBytesMax: 65_536 } as const;
