@@ -85,9 +85,18 @@ function importProblems(path: string, source: string): string[] {
   return problems;
 }
 
+/** What package.json gives to others and to our own workers: modules that start a program too. */
+function exported(): string[] {
+  const { exports } = JSON.parse(text("package.json")) as { exports: Record<string, unknown> };
+  const paths = [...JSON.stringify(exports).matchAll(/"\.\/dist\/([^"]+)\.js"/g)];
+  return paths.map(([, path]) => `src/${path}.ts`);
+}
+
 /** Sources that no entry reaches. */
 function orphans(): string[] {
-  const reached = new Set(sources.filter((path) => entries.test(path)));
+  const starts = exported();
+  const isEntry = (path: string): boolean => entries.test(path) || starts.includes(path);
+  const reached = new Set(sources.filter(isEntry));
   for (const path of reached) {
     for (const specifier of specifiers(text(path))) {
       const imported = specifier.startsWith(".") ? target(path, specifier) : "";

@@ -17,7 +17,7 @@ export interface Piece {
 
 const headerBytes = 16;
 
-/** What is in a whole stream, walked from its start; bytes of an unfinished message are left out. */
+/** What is in a whole stream, walked from its start; an unfinished message is left out. */
 export function naiveFrames(stream: Uint8Array, messageBytesMax: number): Found[] {
   const found: Found[] = [];
   let at = 0;

@@ -108,7 +108,7 @@ describe("impossible sizes", () => {
     expect(found[1]?.bytes).toEqual(filled(2, 3));
   });
 
-  it("reports an over-long message as soon as its header is there and never stores its body", () => {
+  it("reports an over-long message as soon as its header is there and stores no body", () => {
     const { bytes, framer } = makeFramer(messageBytesMax, messageBytesMax);
     bytes.set(announcing(1_000_000), framer.end);
     framer.received(16);

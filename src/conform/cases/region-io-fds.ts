@@ -1,8 +1,18 @@
-import { cut, regionIoFds } from "../../client/raw-requests.ts";
+import { cut, regionIoFds, setIrqs } from "../../client/raw-requests.ts";
+import { IrqSetFlags } from "../../spec/vfio.ts";
 import { IoFdType, noFdIndex, RegionIoFds, SubRegionIoEventfd } from "../../spec/vfio-user.ts";
+import { signalEventfd } from "../../sys/descriptors.ts";
 import { casesOf } from "../case.ts";
 import { expectEqual, expectThat } from "../expect.ts";
-import { ioFds, limited, type Offer, type OfferedRegion } from "../offer.ts";
+import {
+  bench,
+  ioFds,
+  limited,
+  type Offer,
+  type OfferedRegion,
+  vectors,
+  vectorsOf,
+} from "../offer.ts";
 import { viewOf } from "../peer.ts";
 
 const absent = (offer: Offer) => offer.regions.find(({ size }) => size === 0);
@@ -70,6 +80,29 @@ export const cases = casesOf(
             expectEqual("argsz", needed, sizeOf(region));
             expectEqual("count", count, region.ioFds);
             expectEqual("descriptors", reply.fds.length, 0);
+          }
+        }
+      },
+    },
+    {
+      id: "doorbell",
+      section: "Region I/O via file descriptors",
+      title: "a signal of an ioeventfd does what the write does that it stands for",
+      needs: [bench, ioFds, vectors(4)],
+      run(context) {
+        const peer = context.open();
+        const { index } = vectorsOf(context.offer);
+        const wired = Array.from({ length: 4 }, () => context.eventfd());
+        const flags = IrqSetFlags.mask.actionTrigger | IrqSetFlags.mask.dataEventfd;
+        peer.done(setIrqs({ flags, index, count: wired.length }), 0, wired);
+        for (const region of withFds(context.offer)) {
+          const argsz = sizeOf(region);
+          const reply = peer.done(regionIoFds({ argsz, index: region.index }), argsz);
+          for (let at = RegionIoFds.size; at < argsz; at += SubRegionIoEventfd.size) {
+            const { fdIndex, datamatch } = SubRegionIoEventfd.get(viewOf(reply), at);
+            const vector = wired[Number(datamatch)] ?? -1;
+            signalEventfd(reply.fds[fdIndex] ?? -1);
+            expectEqual(`count of vector ${datamatch}`, context.signalled(vector), 1);
           }
         }
       },
