@@ -10,6 +10,7 @@ import {
   joined,
   message,
   proposal,
+  regionIoFds,
   regionWrite,
   setIrqs,
 } from "../../src/client/raw-requests.ts";
@@ -17,7 +18,7 @@ import { type Context, ourCapabilities, pause } from "../../src/conform/context.
 import type { Peer } from "../../src/conform/peer.ts";
 import { IrqSet, IrqSetFlags, PciIrq } from "../../src/spec/vfio.ts";
 import { Command, HeaderFlags } from "../../src/spec/vfio-user.ts";
-import { closeFd } from "../../src/sys/descriptors.ts";
+import { closeFd, drainEventfd, signalEventfd } from "../../src/sys/descriptors.ts";
 import { setNonBlocking, socketPair } from "../../src/sys/unix.ts";
 import { anyRequest, patienceMs, survivor } from "./victim.ts";
 
@@ -232,14 +233,51 @@ describe("in odd places", () => {
     peer.client.receive(100);
   });
 
+  /** Fills an eventfd up to its brim, so that one more signal does not fit. */
+  function fillUp(fd: number): void {
+    writeSync(fd, Uint8Array.of(0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff));
+  }
+
   it("such as an eventfd that is full and blocks do not hold the server up", () => {
     const context = server.victim.context();
     const peer = context.open();
     const fd = context.eventfd();
-    writeSync(fd, Uint8Array.of(0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff));
+    fillUp(fd);
     setNonBlocking(fd, false);
     fireMuch(peer, fd);
     peer.usable();
+  });
+
+  it("such as an eventfd that is made to block once it is assigned hold up no other client", () => {
+    const context = server.victim.context();
+    const peer = context.open();
+    const fd = context.eventfd();
+    const index = PciIrq.msix;
+    peer.done(setIrqs({ flags: actionTrigger | dataEventfd, index, count: 1 }), 0, [fd]);
+    setNonBlocking(fd, false);
+    fillUp(fd);
+    const fire = setIrqs({ flags: actionTrigger | dataNone, index, count: 1 });
+    peer.post(fire, [], { flags: HeaderFlags.mask.noReply });
+    pause(20);
+    peer.close();
+  });
+
+  it("such as an ioeventfd of the server that the client drains and makes block hold up nobody", () => {
+    const context = server.victim.context();
+    const peer = context.open();
+    const { ioFds } = server.victim.offer.regions[0] ?? { ioFds: 0 };
+    expect(ioFds).toBeGreaterThan(0);
+    const { fds } = peer.done(regionIoFds({ argsz: 16 + 40 * ioFds }));
+    for (const fd of fds) {
+      for (let i = 0; i < 500; i++) {
+        setNonBlocking(fd, true);
+        signalEventfd(fd);
+        drainEventfd(fd);
+        setNonBlocking(fd, false);
+      }
+    }
+    peer.client.send(message(anyRequest()));
+    peer.close();
   });
 });
 

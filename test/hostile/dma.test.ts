@@ -60,7 +60,7 @@ function recovers({ peer, guest }: Waiting): void {
 
 const { reply } = MessageType;
 
-/** Replies that answer the command wrongly, each of which must end the device's DMA with an error. */
+/** Replies that answer the command wrongly; each must end the device's DMA with an error. */
 const wrong: ReadonlyArray<readonly [string, (request: RawMessage) => Uint8Array]> = [
   ["an error", (request) => refusal(request, errno.EIO)],
   ["an error that is no errno", (request) => refusal(request, 0xffff_ffff)],
@@ -172,7 +172,7 @@ describe.each(sockets)("on %s", (_, capabilities) => {
 });
 
 describe("a command that is never answered", () => {
-  it("ends after a while with ETIMEDOUT, while requests are served and after it all goes on", () => {
+  it("ends after a while with ETIMEDOUT; requests are served meanwhile and afterwards", () => {
     const held = waiting(server.victim.context(), ourCapabilities, BenchDma.messageRead);
     const { peer, guest, request, socket } = held;
     for (let waitedMs = 0; waitedMs < answerMs; waitedMs += 500) {

@@ -159,9 +159,9 @@ export class Victim {
       context.settle();
       context.end();
       this.use(place);
+      this.#save(place);
     }
-    await until(() => this.openFds <= this.#idleFds, "every descriptor of the attack closed");
-    expect(this.openFds).toBe(this.#idleFds);
+    await until(() => this.openFds === this.#idleFds, `exactly ${this.#idleFds} descriptors`);
     expect(this.#ferry.noise).toBe("");
   }
 
