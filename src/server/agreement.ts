@@ -1,6 +1,13 @@
 import type { VfioDevice } from "../device/vfio-device.ts";
 import { Feature, FeatureFlags } from "../spec/vfio.ts";
-import { formatVersion, type Limits, ourMinor, parseVersion } from "../wire/negotiate.ts";
+import { Header } from "../spec/vfio-user.ts";
+import {
+  formatVersion,
+  type Limits,
+  ourMinor,
+  parseVersion,
+  versionReplyBytesMax,
+} from "../wire/negotiate.ts";
 import { offered } from "./limits.ts";
 
 /** What a VERSION message has led to. */
@@ -23,9 +30,13 @@ export function agree(proposed: Uint8Array, device: VfioDevice): Agreement | num
   const twinSocket = peer.twinSocket && peer.maxMsgFds > 0;
   const ours = { ...offered, writeMultiple: peer.writeMultiple, twinSocket };
   const migrates = device.feature(probeMigration, new Uint8Array(8), 0, 8, 8) >= 0;
-  const payload = formatVersion(Math.min(minor, ourMinor), ours, {
-    migrates,
-    ...(twinSocket ? { twinFdIndex: 0 } : {}),
-  });
-  return { peer, twinSocket, payload };
+  const format = (migration: boolean): Uint8Array =>
+    formatVersion(Math.min(minor, ourMinor), ours, {
+      migrates: migration,
+      ...(twinSocket ? { twinFdIndex: 0 } : {}),
+    });
+  const payload = format(migrates);
+  const fits = Header.size + payload.length <= versionReplyBytesMax;
+  // The migration key is a courtesy to old clients, and the document has dropped it.
+  return { peer, twinSocket, payload: fits ? payload : format(false) };
 }

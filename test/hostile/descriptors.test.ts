@@ -262,7 +262,7 @@ describe("in odd places", () => {
     peer.close();
   });
 
-  it("such as an ioeventfd of the server that the client drains and makes block hold up nobody", () => {
+  it("such as an ioeventfd that the client drains and makes block hold up no other client", () => {
     const context = server.victim.context();
     const peer = context.open();
     const { ioFds } = server.victim.offer.regions[0] ?? { ioFds: 0 };
