@@ -16,6 +16,7 @@ import {
   Feature,
   FeatureFlags,
 } from "../../spec/vfio.ts";
+import { DmaUnmap, DmaUnmapBitmap, DmaUnmapFlags } from "../../spec/vfio-user.ts";
 import { BenchDma, benchDma, echo } from "../actions.ts";
 import { casesOf } from "../case.ts";
 import type { Context } from "../context.ts";
@@ -25,6 +26,7 @@ import { isBench, known, logs } from "../offer.ts";
 import type { Peer } from "../peer.ts";
 
 const page = 4096;
+const zeroes = new Uint8Array(7);
 const { set } = FeatureFlags.mask;
 const headBytes = DeviceFeature.size + DmaLoggingReport.size;
 
@@ -73,6 +75,21 @@ export const cases = casesOf(
   "VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT",
   [logs],
   [
+    {
+      id: "unmap-with-bitmap",
+      title: "DMA_UNMAP may ask for what was written: the bitmap comes behind the echo",
+      run(context) {
+        const { peer, guest } = logging(context);
+        for (const at of [2, 5]) deviceWrites(context, peer, guest, at * page, 10);
+        const bitmap = encoded(DmaUnmapBitmap, { pageSize: page, size: 8 });
+        const size = DmaUnmap.size + bitmap.length + 8;
+        const flags = DmaUnmapFlags.mask.getDirtyBitmap;
+        const fields = { argsz: size, flags, address: guest.iova, size: guest.size };
+        const reply = peer.done(dmaUnmap(fields, bitmap), size);
+        expectBytes("bitmap", reply.payload.subarray(size - 8), Uint8Array.of(0x24, ...zeroes));
+        peer.refused(dmaUnmap({ address: guest.iova, size: guest.size }), errno.ENOENT);
+      },
+    },
     {
       id: "start",
       section: start,
