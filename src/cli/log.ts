@@ -18,7 +18,8 @@ function isWritable(): boolean {
 
 /**
  * Standard error, a line at a time and at once: a process that ends must have said why. When nobody
- * reads it and it is full, lines are dropped and counted, because a log must not hold up the server.
+ * reads it and it is full, lines are dropped and counted, because a log must not hold up the
+ * server.
  */
 class Lines {
   readonly #format: (line: string) => string;
