@@ -1,11 +1,13 @@
-/** Prepares the guest before any test, where its progress can be seen. */
+/** Prepares the guests before any test, where its progress can be seen. */
 import { prepare } from "./prepare.ts";
 import { PrepareError } from "./run.ts";
 
 export default async function setup(): Promise<void> {
   try {
-    const guest = await prepare("amd64");
-    console.log(`vm: ${guest.emulatorVersion}, Linux ${guest.kernelRelease}`);
+    for (const name of ["amd64", "arm64"] as const) {
+      const guest = await prepare(name);
+      console.log(`vm: ${guest.emulatorVersion}, Linux ${guest.kernelRelease}`);
+    }
   } catch (error) {
     // A stack trace of our own would only hide the sentence.
     if (error instanceof PrepareError) error.stack = error.message;

@@ -83,7 +83,8 @@ function helloTests({ memory, settings }: (typeof configurations)[number]): void
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), "fvs-"));
     const socketPath = join(folder, "hello");
-    options = { guest: await prepare("amd64"), memory, socketPath, plugged: true };
+    const guest = await prepare("amd64");
+    options = { guest, memory, devices: [{ socketPath, plugged: true }] };
     server = await Server.start("hello", socketPath, settings);
     machine = await Machine.start(options);
   });
@@ -166,7 +167,7 @@ function helloTests({ memory, settings }: (typeof configurations)[number]): void
   test("the server ends on SIGTERM, with its VMM still connected", async () => {
     expect(await server.stop()).toEqual({ code: 0, signal: null });
     expect(machine.running).toBe(true);
-    expect(existsSync(options.socketPath)).toBe(false);
+    expect(existsSync(server.socketPath)).toBe(false);
   });
 }
 
@@ -185,7 +186,8 @@ describe("hello that is plugged in and out", () => {
     socketPath = join(folder, "hello");
     const guest = await prepare("amd64");
     server = await Server.start("hello", socketPath, ["msix=false"]);
-    machine = await Machine.start({ guest, memory: "shared", socketPath, plugged: false });
+    const devices = [{ socketPath, plugged: false }];
+    machine = await Machine.start({ guest, memory: "shared", devices });
     await machine.guest("load msi");
   });
 

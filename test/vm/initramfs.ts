@@ -1,6 +1,6 @@
-/** Puts the guest's programs, our modules and our init script into one initramfs. */
-import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+/** Puts the guest's programs, modules and our scripts into one initramfs. */
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { type CpioEntry, cpioArchive } from "./cpio.ts";
 import { libraryClosure } from "./elf-tree.ts";
 import type { GuestRecipe } from "./recipe.ts";
@@ -13,7 +13,12 @@ const emptyFolders = ["dev", "proc", "sys", "run", "tmp"];
 export interface InitramfsSources {
   readonly userland: string;
   readonly modules: string;
+  readonly kernelModules: string;
+  readonly helpers: string;
+  /** A shell script: the first process. */
   readonly init: string;
+  /** Scripts with shell functions, which the init script takes in. */
+  readonly commands: readonly string[];
 }
 
 /** The archive's bytes. */
@@ -26,9 +31,16 @@ export function buildInitramfs(recipe: GuestRecipe, sources: InitramfsSources): 
   for (const path of [...programs, ...new Set(libraries), dynamicLinker]) {
     files.set(path, join(sources.userland, path));
   }
-  for (const name of recipe.modules)
-    files.set(`modules/${name}.ko`, join(sources.modules, `${name}.ko`));
+  const copied = [
+    ["modules", sources.modules],
+    ["modules", sources.kernelModules],
+    ["usr/bin", sources.helpers],
+  ] as const;
+  for (const [target, source] of copied) {
+    for (const name of readdirSync(source)) files.set(join(target, name), join(source, name));
+  }
   files.set("init", sources.init);
+  for (const path of sources.commands) files.set(join("commands", basename(path)), path);
 
   const links: CpioEntry[] = ["bin", "lib", "lib64", "sbin"].map((name) => ({
     path: name,

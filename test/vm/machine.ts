@@ -15,13 +15,20 @@ export type MemoryKind = "shared" | "private";
 export interface MachineOptions {
   readonly guest: PreparedGuest;
   readonly memory: MemoryKind;
-  /** The device is called "ferry0" and sits in the root port "port0". */
+  readonly memoryMiB?: number;
+  /** Device n is called "ferryN" and sits in the root port "portN". */
+  readonly devices: readonly DeviceSlot[];
+  /** Whether the devices are behind an IOMMU, which the guest's driver virtio-iommu controls. */
+  readonly iommu?: boolean;
+}
+
+export interface DeviceSlot {
   readonly socketPath: string;
   /** Whether the device is there from the start. Otherwise the root port is empty. */
   readonly plugged: boolean;
 }
 
-const memorySize = "512M";
+const defaultMemoryMiB = 512;
 const connectTimeoutMs = 20_000;
 const bootTimeoutMs = 120_000;
 const commandTimeoutMs = 60_000;
@@ -137,14 +144,20 @@ export async function startRefused(
   }
 }
 
-/** The device's properties, as `-device` and QMP's `device_add` take them. */
-export function ferryDevice(socketPath: string): Record<string, unknown> {
+/** The properties of device `number`, as `-device` and QMP's `device_add` take them. */
+export function ferryDevice(socketPath: string, number = 0): Record<string, unknown> {
   return {
     driver: "vfio-user-pci",
-    id: "ferry0",
-    bus: "port0",
+    id: `ferry${number}`,
+    bus: `port${number}`,
     socket: { type: "unix", path: socketPath },
   };
+}
+
+function slotArguments({ socketPath, plugged }: DeviceSlot, number: number): string[] {
+  const port = `pcie-root-port,id=port${number},chassis=${number + 1},slot=${number + 1}`;
+  const device = JSON.stringify(ferryDevice(socketPath, number));
+  return ["-device", port, ...(plugged ? ["-device", device] : [])];
 }
 
 function emulatorArguments(
@@ -152,7 +165,8 @@ function emulatorArguments(
   folder: string,
   channels: "connected" | "none" = "connected",
 ): string[] {
-  const { guest, memory, socketPath, plugged } = options;
+  const { guest, memory } = options;
+  const memorySize = `${options.memoryMiB ?? defaultMemoryMiB}M`;
   const backend = `memory-backend-memfd,id=ram,size=${memorySize},share=on`;
   const shared = ["-object", backend, "-machine", "memory-backend=ram"];
   const shell = [
@@ -163,8 +177,8 @@ function emulatorArguments(
     ...guest.machine,
     ...["-accel", "tcg,thread=multi", "-nodefaults", "-display", "none", "-m", memorySize],
     ...(memory === "shared" ? shared : []),
-    ...["-device", "pcie-root-port,id=port0,chassis=1,slot=1"],
-    ...(plugged ? ["-device", JSON.stringify(ferryDevice(socketPath))] : []),
+    ...(options.iommu === true ? ["-device", "virtio-iommu-pci"] : []),
+    ...options.devices.flatMap(slotArguments),
     ...["-kernel", guest.kernel, "-initrd", guest.initramfs, "-append", guest.kernelCommandLine],
     ...[
       "-chardev",

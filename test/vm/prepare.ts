@@ -3,18 +3,17 @@
  * drivers compiled for it, and an initramfs. Everything is kept below .cache/vm, so that only the
  * first run downloads.
  */
-import { readdirSync, readFileSync } from "node:fs";
-import { cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { aptRoot, dependencies, forgetAptRoots, unpackClosure, unpackPackages } from "./apt.ts";
 import { type CachedStep, cached, cacheFolder, removeScratchFolders } from "./cache.ts";
+import { guestFolder, helpersStep, modulesStep } from "./compile.ts";
 import { type Command, commandIn } from "./elf-tree.ts";
-import { buildInitramfs } from "./initramfs.ts";
+import { buildInitramfs, type InitramfsSources } from "./initramfs.ts";
+import { kernelModulesStep } from "./kernel-modules.ts";
 import { buildPackages, type GuestName, type GuestRecipe, guestRecipes, suites } from "./recipe.ts";
 import { PrepareError, run } from "./run.ts";
-
-const guestFolder = fileURLToPath(new URL("guest", import.meta.url));
 
 /** All that a machine needs to start. */
 export interface PreparedGuest {
@@ -48,9 +47,14 @@ async function prepareSteps(recipe: GuestRecipe): Promise<PreparedGuest> {
   const kernel = await kernelStep(recipe);
   const tools = await toolsStep(recipe, kernel);
   const userland = await userlandStep(recipe);
-  const modules = await modulesStep(recipe, kernel, tools);
-  const initramfs = await initramfsStep(recipe, userland, modules);
   const kernelRelease = await readText(kernel, "release");
+  const parts = {
+    userland,
+    modules: await modulesStep(recipe, kernelRelease, tools),
+    kernelModules: await kernelModulesStep(recipe, kernelRelease, kernel, tools),
+    helpers: await helpersStep(recipe, tools),
+  };
+  const initramfs = await initramfsStep(recipe, parts);
   return {
     emulator: emulatorCommand(recipe, emulator.folder),
     emulatorVersion: await readText(emulator, "version"),
@@ -117,13 +121,13 @@ function kernelStep(recipe: GuestRecipe): Promise<CachedStep> {
 }
 
 async function toolsStep(recipe: GuestRecipe, kernel: CachedStep): Promise<CachedStep> {
-  const packages = [recipe.build.compilerPackage, ...buildPackages];
+  const packages = [...recipe.build.packages, ...buildPackages];
   const release = await readText(kernel, "release");
   return cached({
     name: "tools",
     variant: recipe.architecture,
     inputs: { packages, release },
-    progress: `downloading and unpacking the compiler (${recipe.build.compilerPackage})`,
+    progress: `downloading and unpacking the compiler (${recipe.build.packages.join(", ")})`,
     build: async (folder) => {
       const version = release.replace(`-${recipe.kernel.flavour}`, "");
       const closure = [...packages, `linux-kbuild-${version}`];
@@ -153,73 +157,31 @@ function userlandStep(recipe: GuestRecipe): Promise<CachedStep> {
   });
 }
 
-/** The text of every file that the drivers are compiled from, by its path. */
-function moduleSources(recipe: GuestRecipe): Record<string, string> {
-  const sources: Record<string, string> = {
-    Kbuild: recipe.modules.map((name) => `obj-m += ${name}/\n`).join(""),
-  };
-  for (const module of recipe.modules) {
-    for (const name of readdirSync(join(guestFolder, module))) {
-      const path = join(module, name);
-      sources[path] = readFileSync(join(guestFolder, path), "utf8");
-    }
-  }
-  return sources;
-}
+/** The steps whose folders the initramfs is made of. */
+type Parts = Readonly<Record<keyof Omit<InitramfsSources, "init" | "commands">, CachedStep>>;
 
-function modulesStep(
-  recipe: GuestRecipe,
-  kernel: CachedStep,
-  tools: CachedStep,
-): Promise<CachedStep> {
-  const sources = moduleSources(recipe);
-  return cached({
-    name: "modules",
-    variant: recipe.architecture,
-    inputs: { sources, build: recipe.build, tools: tools.key },
-    progress: `compiling the guest drivers (${recipe.modules.join(", ")})`,
-    build: async (folder) => {
-      const release = await readText(kernel, "release");
-      const inside = `/build/${recipe.architecture}-${process.pid}`;
-      const outside = join(tools.folder, inside);
-      await mkdir(outside, { recursive: true });
-      for (const [path, text] of Object.entries(sources)) {
-        await mkdir(join(outside, dirname(path)), { recursive: true });
-        await writeFile(join(outside, path), text);
-      }
-      const { kernelArchitecture, crossCompile } = recipe.build;
-      const make = ["make", "-s", "-C", `/usr/src/linux-headers-${release}`, `M=${inside}`];
-      const target = [`ARCH=${kernelArchitecture}`, `CROSS_COMPILE=${crossCompile}`, "modules"];
-      await run("chroot", [tools.folder, "/usr/bin/env", ...make, ...target], {
-        what: "Compiling the guest drivers",
-        environment: { PATH: "/usr/bin:/usr/sbin:/bin:/sbin" },
-      });
-      for (const name of recipe.modules) {
-        await cp(join(outside, name, `${name}.ko`), join(folder, `${name}.ko`));
-      }
-      await rm(outside, { recursive: true });
-    },
-  });
-}
-
-function initramfsStep(
-  recipe: GuestRecipe,
-  userland: CachedStep,
-  modules: CachedStep,
-): Promise<CachedStep> {
+function initramfsStep(recipe: GuestRecipe, parts: Parts): Promise<CachedStep> {
   const init = join(guestFolder, "init");
+  const commands = recipe.commands.map((name) => join(guestFolder, `${name}.sh`));
+  const { userland, modules, kernelModules, helpers } = parts;
   return cached({
     name: "initramfs",
     variant: recipe.architecture,
     inputs: {
-      init: readFileSync(init, "utf8"),
+      scripts: [init, ...commands].map((path) => readFileSync(path, "utf8")),
       programs: recipe.userland.programs,
-      userland: userland.key,
-      modules: modules.key,
+      parts: [userland, modules, kernelModules, helpers].map((step) => step.key),
     },
     progress: "building the initramfs",
     build: async (folder) => {
-      const sources = { userland: userland.folder, modules: modules.folder, init };
+      const sources = {
+        userland: userland.folder,
+        modules: modules.folder,
+        kernelModules: kernelModules.folder,
+        helpers: helpers.folder,
+        init,
+        commands,
+      };
       await writeFile(join(folder, "initramfs.cpio"), buildInitramfs(recipe, sources));
     },
   });

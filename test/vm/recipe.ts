@@ -14,7 +14,10 @@ export const stepRevisions = {
   kernel: 1,
   tools: 1,
   userland: 1,
+  source: 1,
   modules: 1,
+  "kernel-modules": 1,
+  programs: 1,
   initramfs: 1,
 } as const;
 
@@ -35,9 +38,11 @@ export interface GuestRecipe {
     /** Among them `shell_port`, the second serial port: guest/init takes commands there. */
     readonly commandLine: readonly string[];
   };
-  /** What the kernel's own build needs to compile our modules for this guest. */
+  /** What the kernel's own build needs to compile modules, and we programs, for this guest. */
   readonly build: {
-    readonly compilerPackage: string;
+    /** The compiler, and what else is needed besides `buildPackages`. */
+    readonly packages: readonly string[];
+    readonly compiler: string;
     readonly kernelArchitecture: string;
     readonly crossCompile: string;
   };
@@ -48,10 +53,33 @@ export interface GuestRecipe {
     readonly dynamicLinker: string;
     readonly libraryFolder: string;
   };
-  /** Our drivers: the sources in guest/NAME become /modules/NAME.ko in the guest. */
-  readonly modules: readonly string[];
+  /** Drivers that are compiled; the results become /modules/NAME.ko in the guest. */
+  readonly modules: readonly ModuleRecipe[];
+  /**
+   * Modules of the kernel's package. They and all that they need lie in the guest's /modules,
+   * where the file load-order lists them.
+   */
+  readonly kernelModules: readonly string[];
+  /** Our programs: guest/NAME.c becomes the command NAME in the guest. */
+  readonly helpers: readonly string[];
+  /** Our commands for the guest's shell: the functions in guest/NAME.sh. */
+  readonly commands: readonly string[];
   /** Machine type, processor and processor count, as QEMU's arguments. */
   readonly machine: readonly string[];
+}
+
+/** Drivers of one folder. */
+export interface ModuleRecipe {
+  /** guest/FOLDER holds the Kbuild file, and our own sources. */
+  readonly folder: string;
+  /** Paths of the modules that the build makes, without ".ko", within the folder. */
+  readonly results: readonly string[];
+  /** What is added to the folder from the kernel's source, as Debian packages it, unmodified. */
+  readonly source?: {
+    readonly package: string;
+    /** Where each file or folder of the kernel's tree goes within ours. */
+    readonly paths: Readonly<Record<string, string>>;
+  };
 }
 
 /** Needed by the kernel's build besides a compiler; an empty package database assumes nothing. */
@@ -68,6 +96,37 @@ export const buildPackages = [
   "sed",
 ] as const;
 
+/**
+ * The drivers of the HiSilicon accelerators and the SM4 cipher. No Debian kernel ships them: they
+ * are built here, for Debian's kernel, from Debian's package of its source.
+ */
+const hisiModules: ModuleRecipe = {
+  folder: "hisi",
+  results: [
+    ...["uacce/uacce", "hisilicon/hisi_qm", "hisilicon/sec2/hisi_sec2", "hisilicon/zip/hisi_zip"],
+    ...["hisilicon/hpre/hisi_hpre", "sm4", "sm4_generic"],
+  ],
+  source: {
+    package: "linux-source-6.12",
+    paths: {
+      "drivers/misc/uacce": "uacce",
+      "drivers/crypto/hisilicon": "hisilicon",
+      "crypto/sm4.c": "sm4.c",
+      "crypto/sm4_generic.c": "sm4_generic.c",
+    },
+  },
+};
+
+const hisiKernelModules = [
+  // The way from programs to ciphers, and the software that the devices are compared with.
+  ...["af_alg", "algif_skcipher", "algif_aead"],
+  ...["authenc", "ccm", "gcm", "xts", "cmac", "ghash-generic", "des_generic"],
+  // What the driver of HPRE builds on, and a parser of the keys that it is given.
+  ...["ecdh_generic", "curve25519-generic", "libcurve25519", "pkcs8_key_parser"],
+  // Disks to swap to, and the IOMMU that one of the machines has.
+  ...["brd", "virtio-iommu"],
+] as const;
+
 export const guestRecipes = {
   amd64: {
     architecture: "amd64",
@@ -80,15 +139,57 @@ export const guestRecipes = {
       flavour: "cloud-amd64",
       commandLine: ["console=ttyS0", "quiet", "printk.time=0", "panic=0", "shell_port=ttyS1"],
     },
-    build: { compilerPackage: "gcc-14", kernelArchitecture: "x86_64", crossCompile: "" },
+    build: {
+      packages: ["gcc-14", "libc6-dev", "xz-utils"],
+      compiler: "gcc-14",
+      kernelArchitecture: "x86_64",
+      crossCompile: "",
+    },
     userland: {
       packages: ["busybox-static", "pciutils"],
       programs: ["usr/bin/busybox", "usr/bin/lspci"],
       dynamicLinker: "usr/lib64/ld-linux-x86-64.so.2",
       libraryFolder: "usr/lib/x86_64-linux-gnu",
     },
-    modules: ["hello"],
+    modules: [{ folder: "hello", results: ["hello"] }, hisiModules],
+    kernelModules: hisiKernelModules,
+    helpers: ["afalg", "keys"],
+    commands: ["hello", "hisi"],
     machine: ["-machine", "q35", "-cpu", "qemu64", "-smp", "2"],
+  },
+  arm64: {
+    architecture: "arm64",
+    emulator: {
+      packages: ["qemu-system-arm"],
+      binary: "usr/bin/qemu-system-aarch64",
+      firmware: ["qemu"],
+    },
+    kernel: {
+      // Not cloud-arm64, which has no zswap.
+      flavour: "arm64",
+      commandLine: [
+        ...["console=ttyAMA0", "quiet", "printk.time=0", "panic=0", "shell_port=ttyAMA1"],
+        // The drivers' pools do not fit, and what does not fit is reported page by page.
+        "cma=0",
+      ],
+    },
+    build: {
+      packages: ["gcc-14-aarch64-linux-gnu", "libc6-dev-arm64-cross", "xz-utils"],
+      compiler: "aarch64-linux-gnu-gcc-14",
+      kernelArchitecture: "arm64",
+      crossCompile: "aarch64-linux-gnu-",
+    },
+    userland: {
+      packages: ["busybox-static", "pciutils"],
+      programs: ["usr/bin/busybox", "usr/bin/lspci"],
+      dynamicLinker: "usr/lib/ld-linux-aarch64.so.1",
+      libraryFolder: "usr/lib/aarch64-linux-gnu",
+    },
+    modules: [hisiModules],
+    kernelModules: hisiKernelModules,
+    helpers: ["afalg", "keys", "pressure"],
+    commands: ["hisi"],
+    machine: ["-machine", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2"],
   },
 } as const satisfies Record<string, GuestRecipe>;
 
