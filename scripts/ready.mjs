@@ -3,7 +3,16 @@
 // (with the argument "build") compiles src/ to dist/ when a source is newer than the last build.
 // Plain JavaScript with nothing but Node, because it runs before anything is installed.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -54,5 +63,17 @@ function build() {
   writeFileSync(stamp, "");
 }
 
+/**
+ * Examples that are packages of their own find us under our name, as they would when installed. Not
+ * in our own node_modules, where npm removes what the lock file does not name.
+ */
+function linkSelf() {
+  const { name } = JSON.parse(readFileSync(at("package.json"), "utf8"));
+  mkdirSync(at("examples", "node_modules"), { recursive: true });
+  if (existsSync(at("examples", "node_modules", name))) return;
+  symlinkSync(join("..", ".."), at("examples", "node_modules", name));
+}
+
 install();
+linkSelf();
 if (process.argv[2] === "build") build();

@@ -24,21 +24,25 @@ const floors = [
   ["conform"],
   ["guest"],
   ["host"],
+  ["vm"],
   ["cli"],
 ];
 
 /** Where a program starts; what cannot be reached from here or from a test is dead. */
-const entries = /^(src\/index|src\/cli\/main|(test|bench|examples|scripts)\/.*)\.(ts|mjs)$/;
+const entries = /^(src\/index|src\/cli\/main|(test|bench|examples|scripts|sim)\/.*)\.(ts|mjs)$/;
 
+/** Without `recursive`: in Node 22 it follows symbolic links, and ours lead back to the root. */
 function filesBelow(folder: string): string[] {
   if (!existsSync(join(root, folder))) return [];
-  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isFile()) return [path];
+    return entry.isDirectory() && entry.name !== "node_modules" ? filesBelow(path) : [];
+  });
 }
 
 const text = (path: string): string => readFileSync(join(root, path), "utf8");
-const folders = ["src", "test", "bench", "examples", "scripts", "docs", ".ci"];
+const folders = ["src", "test", "bench", "examples", "scripts", "sim", "docs", ".ci"];
 const here = readdirSync(root, { withFileTypes: true })
   .filter((entry) => entry.isFile() && entry.name !== "LICENSE")
   .map((entry) => entry.name);

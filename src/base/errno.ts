@@ -24,6 +24,7 @@ export const errno = {
   ERANGE: 34,
   ENOSYS: 38,
   ENOMSG: 42,
+  ENODATA: 61,
   EPROTO: 71,
   EOVERFLOW: 75,
   EMSGSIZE: 90,

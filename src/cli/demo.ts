@@ -1,117 +1,111 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
-import { FerryError } from "../base/errors.ts";
-import { verb } from "./arguments.ts";
-import { type Finding, tellStory } from "./demo-story.ts";
+import { renderPage } from "../migration/hosts/report-page.ts";
+import { parseCount, verb } from "./arguments.ts";
+import type { DeviceMove } from "./demo/messages.ts";
+import { Story, type Sum } from "./demo/story.ts";
 import { ExitCode, print, printJson } from "./output.ts";
 
-const startTimeoutMs = 15_000;
-const stopTimeoutMs = 10_000;
-const lookEveryMs = 10;
+/** How often the guest moves. */
+const movesDefault = 5;
+const movesMax = 10_000;
+const phases = ["precheck", "freeze", "save", "transfer", "hand over"] as const;
 
-/** This very program, as it is running: compiled, or as its sources. */
-const isSource = import.meta.url.endsWith(".ts");
-const program = fileURLToPath(new URL(isSource ? "./main.ts" : "./main.js", import.meta.url));
+const ms = (value: number): string => value.toFixed(value < 10 ? 1 : 0);
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** A time limit for something else: it does not keep the program alive. */
-const limit = (ms: number): Promise<void> =>
-  new Promise((resolve) => setTimeout(resolve, ms).unref());
-
-/** A `ferry serve hello` in a process of its own. */
-class HelloServer {
-  readonly socketPath: string;
-  readonly #folder = mkdtempSync(join(tmpdir(), "ferry-demo-"));
-  readonly #child: ChildProcess;
-  readonly #exited: Promise<unknown>;
-  readonly #endWithUs = (): void => void this.#child.kill("SIGKILL");
-  #said = "";
-
-  constructor() {
-    this.socketPath = join(this.#folder, "hello.sock");
-    const args = ["serve", "hello", "--socket-path", this.socketPath];
-    this.#child = spawn(process.execPath, [...process.execArgv, program, ...args], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#said += text;
-    });
-    this.#exited = once(this.#child, "exit");
-    process.on("exit", this.#endWithUs);
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
-  get #isRunning(): boolean {
-    return this.#child.exitCode === null && this.#child.signalCode === null;
-  }
-
-  /** Waits until the server's socket is there. */
-  async ready(): Promise<void> {
-    const endMs = performance.now() + startTimeoutMs;
-    while (!existsSync(this.socketPath)) {
-      if (!this.#isRunning || performance.now() > endMs) {
-        throw new FerryError("no-server", `the server did not start:\n${this.#said.trim()}`);
-      }
-      await pause(lookEveryMs);
-    }
-  }
-
-  /** Asks the server to end and waits for it: true when it ended in order. */
-  async stop(): Promise<boolean> {
-    process.off("exit", this.#endWithUs);
-    this.#child.kill("SIGTERM");
-    await Promise.race([this.#exited, limit(stopTimeoutMs)]);
-    if (this.#isRunning) this.#child.kill("SIGKILL");
-    rmSync(this.#folder, { recursive: true, force: true });
-    return this.#child.exitCode === 0;
-  }
+/** One line of the table a device and move. */
+function row(number: number, way: string, { device, report, ...move }: DeviceMove): string {
+  const times = phases.map((phase) => {
+    const found = report.phases.find((each) => each.phase === phase);
+    return (found === undefined ? "" : ms(found.elapsedMs)).padStart(phase.length);
+  });
+  return [
+    String(number).padStart(3),
+    way.padEnd(13),
+    device.padEnd(10),
+    ...times,
+    ms(move.blackoutMs).padStart(11),
+    String(move.underWay).padStart(9),
+  ].join("  ");
 }
 
-const mark = (finding: Finding): string => (finding.ok ? "✓" : "✗");
+const header = [
+  "  #",
+  "way".padEnd(13),
+  "device".padEnd(10),
+  ...phases,
+  "blackout ms",
+  "under way",
+].join("  ");
 
-function show(finding: Finding): void {
-  const [first, ...more] = finding.text.split("\n");
-  print(`  ${mark(finding)} ${finding.topic.padEnd(13)} ${first}`);
-  for (const line of more) print(`    ${"".padEnd(13)} ${line}`);
+const explanation = `
+What of it is simulated: the accelerators are software models; the guest is a process that plays a
+VM and its VMM, and copies its own memory; both hosts are on this machine, joined by TLS over
+loopback. What is not: the migration. The daemons share no memory, no descriptor and no object.`;
+
+function conclude(sum: Sum): string[] {
+  const { operations, lost, wrong, twice, attacks } = sum;
+  const counted = `operations ${operations}, lost ${lost}, wrong ${wrong}, run twice ${twice}`;
+  const lines = [`${counted}, attacks refused ${attacks.refused}`];
+  if (sum.firstError !== "") lines.push(`first error: ${sum.firstError}`);
+  if (attacks.succeeded.length > 0) lines.push(`NOT refused: ${attacks.succeeded.join(", ")}`);
+  return lines;
 }
 
-async function demo(asJson: boolean): Promise<ExitCode> {
-  const findings: Finding[] = [];
-  const tell = (topic: string, ok: boolean, text: string): void => {
-    const finding = { topic, ok, text };
-    findings.push(finding);
-    if (!asJson) show(finding);
-  };
-  if (!asJson) print("vfio-ferry: a PCI device in one process, its driver in another\n");
-  const server = new HelloServer();
+const isGood = ({ operations, lost, wrong, twice, attacks }: Sum): boolean =>
+  operations > 0 && lost === 0 && wrong === 0 && twice === 0 && attacks.tried === attacks.refused;
+
+async function tell(story: Story, moves: number, asJson: boolean): Promise<ExitCode> {
+  const say = (line: string): void => void (asJson || print(line));
+  for (const { plan, daemons } of story.hosts) {
+    const list = daemons.map(({ device, pid }) => `${device} (process ${pid})`);
+    say(`  host ${plan.name.padEnd(6)} ${list.join(", ")}`);
+  }
+  const devices = await story.boot();
+  say(`  guest       process ${story.guest.pid}, with ${devices.join(" and ")} at work`);
+  say(`  neighbour   process ${story.attacker.pid}, with VFs in the same daemons, hostile\n`);
+  say(header);
+  const all: DeviceMove[][] = [];
+  for (let i = 0; i < moves; i++) {
+    const [from, to] = [i % 2, (i + 1) % 2];
+    const moved = [...(await story.move(from, to))];
+    const way = [from, to].map((host) => story.hosts[host]?.plan.name).join(" → ");
+    for (const move of moved) say(row(i + 1, way, move));
+    all.push(moved);
+  }
+  const sum = await story.end();
+  const good = isGood(sum);
+  const last = all.at(-1)?.[0]?.report;
+  const page = last === undefined ? null : join(tmpdir(), `ferry-demo-${process.pid}.html`);
+  if (last !== undefined && page !== null) writeFileSync(page, renderPage(last));
+  if (asJson) printJson({ ok: good, ...sum, page, moves: all });
+  else for (const line of ["", ...conclude(sum), explanation]) print(line);
+  if (page !== null) say(`\nThe last move, drawn: ${page}`);
+  return good ? ExitCode.ok : ExitCode.failed;
+}
+
+async function demo(moves: number, asJson: boolean): Promise<ExitCode> {
+  const folder = mkdtempSync(join(tmpdir(), "ferry-demo-"));
+  if (!asJson) print("vfio-ferry: a guest moves between two hosts with its accelerators at work\n");
+  let story: Story | null = null;
   try {
-    await server.ready();
-    tell("server", true, `ferry serve hello, process ${server.pid}`);
-    tellStory(server.socketPath, tell);
+    story = await Story.begin(folder);
+    return await tell(story, moves, asJson);
   } finally {
-    tell("stopped", await server.stop(), "the server ended in order and took its socket along");
+    await story?.stop();
+    rmSync(folder, { recursive: true, force: true });
   }
-  const failed = findings.filter(({ ok }) => !ok).length;
-  if (asJson) printJson({ ok: failed === 0, findings });
-  else if (failed === 0) print("\nEverything was as it should be.");
-  else print(`\n${failed} of ${findings.length} things were not as they should be.`);
-  return failed === 0 ? ExitCode.ok : ExitCode.failed;
 }
 
-/** `ferry demo`: serves a device and drives it, so that one sees what this is. */
+/** `ferry demo`: the main job, to be seen. */
 export function addDemo(program: Command): void {
-  verb(program, "demo", "serve a device in one process and drive it from another", ["demo"]).action(
-    async (options: { readonly json?: boolean }) => {
-      process.exitCode = await demo(options.json === true);
-    },
-  );
+  const summary = "move a guest's accelerators between two hosts, under attack";
+  const moves = (text: string): number => parseCount(text, "--moves", movesMax);
+  verb(program, "demo", summary, ["demo", "demo --moves 100 --json"])
+    .option("--moves <n>", "how often the guest moves", moves, movesDefault)
+    .action(async (options: { readonly moves: number; readonly json?: boolean }) => {
+      process.exitCode = await demo(options.moves, options.json === true);
+    });
 }

@@ -27,6 +27,7 @@ const mistakes: ReadonlySet<string> = new Set([
   "usage",
   "no-control",
   "no-device",
+  "no-qmp",
   "no-socket",
 ]);
 

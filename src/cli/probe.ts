@@ -3,10 +3,10 @@ import type { Command } from "commander";
 import { FerryError } from "../base/errors.ts";
 import type { DeviceDescription } from "../device/description.ts";
 import { describeDevice } from "../device/description.ts";
+import { askControl, controlPathOf } from "../host/control-line.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { ourMajor } from "../wire/negotiate.ts";
 import { type ServerOptions, verb, withDevice, withTimeout } from "./arguments.ts";
-import { askControl, controlPathOf } from "./control-client.ts";
 import { print, printJson } from "./output.ts";
 import { type ProbeReport, renderReport } from "./probe-report.ts";
 
@@ -28,7 +28,7 @@ function probeDevice(socketPath: string, options: ServerOptions): ProbeReport {
 
 /** The devices that a control socket tells of. */
 async function askDevices(path: string, request: object, timeoutMs: number): Promise<unknown[]> {
-  const answer = await askControl(path, { method: "probe", ...request }, timeoutMs);
+  const answer = await askControl(path, { method: "probe", ...request }, { timeoutMs });
   const { devices } = (answer ?? {}) as { devices?: unknown };
   return Array.isArray(devices) ? devices : [];
 }

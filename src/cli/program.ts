@@ -1,19 +1,19 @@
-import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { ownVersion } from "../host/version.ts";
 import { addConform } from "./conform.ts";
 import { addDemo } from "./demo.ts";
+import { addMigrate } from "./migrate.ts";
+import { addPki } from "./pki.ts";
 import { addProbe } from "./probe.ts";
 import { addRead } from "./read.ts";
 import { addServe } from "./serve.ts";
+import { addState } from "./state.ts";
+import { addSwap } from "./swap.ts";
 import { addTrace } from "./trace.ts";
+import { addUpgrade } from "./upgrade.ts";
+import { addVm } from "./vm.ts";
 import { addWorkload } from "./workload.ts";
 import { addWrite } from "./write.ts";
-
-/** package.json lies two folders up, of the sources as of what is built from them. */
-function packageVersion(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
-}
 
 const exitCodes = `
 Exit codes: 0 it is done; 1 what was asked for failed; 2 the command line makes no sense.`;
@@ -22,12 +22,13 @@ Exit codes: 0 it is done; 1 what was asked for failed; 2 the command line makes 
 export function createProgram(): Command {
   const program = new Command("ferry")
     .description("PCI devices served from user space over vfio-user, built to be live-migrated")
-    .version(packageVersion())
+    .version(ownVersion)
     .exitOverride()
     .showHelpAfterError("(see ferry --help)")
     .addHelpText("after", exitCodes);
   for (const add of [
     addServe,
+    addUpgrade,
     addProbe,
     addRead,
     addWrite,
@@ -35,6 +36,11 @@ export function createProgram(): Command {
     addConform,
     addDemo,
     addWorkload,
+    addState,
+    addPki,
+    addMigrate,
+    addSwap,
+    addVm,
   ])
     add(program);
   return program;

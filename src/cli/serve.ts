@@ -1,26 +1,33 @@
 import { existsSync } from "node:fs";
-import { resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Command, InvalidArgumentError } from "commander";
 import { FerryError, messageOf } from "../base/errors.ts";
-import { ControlSocket } from "../host/control-socket.ts";
-import { Host, type Place } from "../host/host.ts";
+import { controlPathOf } from "../host/control-line.ts";
+import { ControlSocket, type Method } from "../host/control-socket.ts";
+import { type Berth, Host, type Place } from "../host/host.ts";
 import type { DeviceSpec } from "../host/mail.ts";
-import { handOver, takeOver } from "../host/succession.ts";
+import { migrationMethods } from "../host/migration-methods.ts";
+import { Migrations, type TellDevice } from "../host/migrations.ts";
+import { tellManager } from "../host/service-manager.ts";
+import { swapMethods } from "../host/swap-methods.ts";
 import { exitProcess } from "../sys/libc.ts";
-import { isListening, isSocket } from "../sys/unix.ts";
+import { isListening, isSocket, setNonBlocking } from "../sys/unix.ts";
 import { inheritedFds } from "./listen-fds.ts";
 import { type Log, makeLog } from "./log.ts";
+import { leave, ownManifest, Succeeding } from "./succeeding.ts";
 
 /** The devices that come with the project. */
-const builtIn = ["hello", "bench", "hisi-sec2", "hisi-zip", "hisi-hpre"] as const;
+const builtIn = ["hello", "bench", "bulk", "hisi-sec2", "hisi-zip", "hisi-hpre"] as const;
 
 interface ServeOptions {
   readonly socketPath?: string;
   readonly fd?: number;
   readonly count: number;
   readonly set: Readonly<Record<string, string>>;
+  readonly driver?: string;
   readonly control?: string | boolean;
+  readonly journal?: string | undefined;
   readonly takeOver?: string;
   readonly json?: boolean;
 }
@@ -29,7 +36,7 @@ const example = `
 Examples:
   $ ferry serve hello --socket-path /tmp/hello.sock
   $ ferry serve bench --socket-path /tmp/bench-{n}.sock --count 4 --set stateMiB=64
-  $ ferry serve ./my-device.js --socket-path /run/my-device.sock
+  $ ferry serve ./my-device.js --socket-path /run/my-device.sock --driver my-driver
   $ ferry serve --take-over /tmp/hello.sock.ctl      (a successor, the clients stay connected)
 
 A device is a built-in name (${builtIn.join(", ")}) or a module that exports create(options).
@@ -58,8 +65,10 @@ export function addServe(program: Command): void {
     .option("--fd <number>", "use this inherited socket, listening or connected", count)
     .option("--count <number>", "serve this many devices in one process", count, 1)
     .option("--set <name=value>", "an option of the device; may be repeated", keyValue, {})
+    .option("--driver <name>", "migrate it by this driver: a name, a package or a module's path")
     .option("--control <path>", "control socket (default: the socket path with .ctl)")
     .option("--no-control", "no control socket")
+    .option("--journal <folder>", "where migrations write their decisions (default: there too)")
     .option("--take-over <control>", "succeed the process behind this control socket")
     .option("--json", "log JSON lines")
     .addHelpText("after", example)
@@ -74,34 +83,78 @@ async function serve(device: string | undefined, options: ServeOptions): Promise
     fatal: (message, error) => log.fatal({ err: error }, message),
   });
   host.installFatal();
+  const succeeding = options.takeOver === undefined ? null : new Succeeding(host, options.takeOver);
+  let migrations: Migrations | null = null;
   try {
-    if (options.takeOver !== undefined) await takeOver(host, options.takeOver);
-    else await serveDevices(host, device, options);
+    const journal = options.journal ?? (await succeeding?.journal());
+    migrations = makeMigrations({ ...options, journal }, log);
+    if (succeeding !== null) await succeeding.takeOver(migrations, log);
+    else await serveDevices(host, device, options, migrations);
+    const path = controlPath(host, options);
+    const methods = controlMethods(path ?? "", { host, migrations, log, succeeding, options });
+    const control = path === null ? null : await openControl(path, methods, succeeding, log);
+    for (const { device: served, socketPath } of host.berths) {
+      log.info({ device: served.spec.name, socket: socketPath ?? "inherited" }, "serving");
+    }
+    endOnSignals(host, control, migrations, log);
   } catch (thrown) {
+    succeeding?.fail(thrown);
     await host.stop();
     throw thrown;
   }
-  const control = await openControl(host, options, log);
-  for (const berth of host.berths) {
-    log.info(
-      { device: berth.device.spec.name, socket: berth.socketPath ?? "inherited" },
-      "serving",
-    );
-  }
-  endOnSignals(host, control, log);
+  const names = host.berths.map(({ device: { spec } }) => spec.name).join(", ");
+  tellManager("READY=1", `STATUS=serving ${names}`);
+  succeeding?.done();
 }
+
+/** A successor has its devices already: it serves them, whatever becomes of its control socket. */
+async function openControl(
+  path: string,
+  methods: Methods,
+  succeeding: Succeeding | null,
+  log: Log,
+): Promise<ControlSocket | null> {
+  try {
+    return await ControlSocket.listen(path, methods);
+  } catch (thrown) {
+    if (succeeding === null) throw thrown;
+    log.error(`there is no control socket: ${messageOf(thrown)}`);
+    return null;
+  }
+}
+
+/** Journals lie beside the device's socket, or its control socket, unless a folder is named. */
+function makeMigrations({ journal, control, takeOver: succeeded }: ServeOptions, log: Log) {
+  const pathOf = ({ socketPath }: Berth, index: number): string => {
+    const other = typeof control === "string" ? control : (succeeded ?? "ferry");
+    const beside = socketPath ?? `${other}.${index}`;
+    return journal === undefined
+      ? `${beside}.journal`
+      : join(resolve(journal), `${basename(beside)}.journal`);
+  };
+  return new Migrations(pathOf, tellOf(log, "migration"));
+}
+
+const tellOf =
+  (log: Log, what: string): TellDevice =>
+  (device, { kind, atMs: _, ...event }) =>
+    log[kind === "progress" ? "debug" : "info"]({ device, ...event }, `${what}: ${kind}`);
 
 async function serveDevices(
   host: Host,
   device: string | undefined,
   options: ServeOptions,
+  migrations: Migrations,
 ): Promise<void> {
   if (device === undefined) {
     throw new FerryError("usage", `name a device to serve: ${builtIn.join(", ")} or a module.`);
   }
-  const spec = deviceSpec(device, options.set);
+  const driver = options.driver === undefined ? {} : { driver: moduleOf(options.driver) };
+  const spec = { ...deviceSpec(device, options.set), ...driver };
   const places = await placesOf(options);
-  for (const place of places) await host.add(spec, place);
+  // Without a control socket nothing can be migrated, and nothing is to be remembered.
+  const before = hasControl(options) ? (berth: Berth) => migrations.add(berth) : undefined;
+  for (const place of places) await host.add(spec, place, before);
 }
 
 function deviceSpec(device: string, options: Readonly<Record<string, string>>): DeviceSpec {
@@ -118,6 +171,10 @@ function deviceSpec(device: string, options: Readonly<Record<string, string>>): 
   }
   return { name: device, module: pathToFileURL(path).href, options };
 }
+
+/** A file is named by its URL, anything else is a name or a package for `import`. */
+const moduleOf = (name: string): string =>
+  existsSync(resolve(name)) ? pathToFileURL(resolve(name)).href : name;
 
 /** One place a device. */
 async function placesOf(options: ServeOptions): Promise<Place[]> {
@@ -141,54 +198,101 @@ async function placesOf(options: ServeOptions): Promise<Place[]> {
 
 function placeOfFd(fd: number): Place {
   if (!isSocket(fd)) throw new FerryError("no-socket", `descriptor ${fd} is not a socket.`);
-  return isListening(fd) ? { listenFd: fd } : { connectedFd: fd };
+  if (!isListening(fd)) return { connectedFd: fd };
+  // A service manager gives one that blocks: the main thread would wait in accept.
+  setNonBlocking(fd, true);
+  return { listenFd: fd };
 }
 
+interface Served {
+  readonly host: Host;
+  readonly migrations: Migrations;
+  readonly log: Log;
+  readonly succeeding: Succeeding | null;
+  readonly options: ServeOptions;
+}
+
+type Methods = Readonly<Record<string, Method>>;
+
 /** `probe` tells of the devices; `manifest` and `hand-over` are for a successor. */
-async function openControl(
-  host: Host,
-  options: ServeOptions,
-  log: Log,
-): Promise<ControlSocket | null> {
-  const path = controlPath(host, options);
-  if (path === null) return null;
-  return await ControlSocket.listen(path, {
+function controlMethods(path: string, served: Served): Methods {
+  const { host, migrations, log, succeeding, options } = served;
+  let isLeaving = false;
+  const stays = (): void => {
+    if (isLeaving) throw new FerryError("busy", "a successor is taking over; ask it.");
+  };
+  const whileHere = (methods: Methods): Methods =>
+    Object.fromEntries(
+      Object.entries(methods).map(([name, method]): [string, Method] => [
+        name,
+        async (...asked) => {
+          stays();
+          return await method(...asked);
+        },
+      ]),
+    );
+  return {
+    ...whileHere(migrationMethods((device) => migrations.find(device))),
+    ...whileHere(swapMethods(host, path, tellOf(log, "swap"))),
     probe: async ({ device }) => {
       const wanted = host.berths.filter(
         ({ socketPath }) => device === undefined || socketPath === device,
       );
       return { devices: await Promise.all(wanted.map((berth) => berth.device.report())) };
     },
-    manifest: async () => ({ devices: host.berths.map(({ device }) => device.spec) }),
-    "hand-over": async ({ to }) => {
-      if (!(await handOver(host, String(to)))) return { handedOver: false };
-      log.info("handed over to a successor");
-      return exitProcess(0);
+    manifest: async () => ({
+      ...ownManifest(host.berths, options),
+      succession: succeeding?.succession ?? null,
+    }),
+    "hand-over": async (request) => {
+      stays();
+      isLeaving = true;
+      try {
+        const successor = await leave(host, migrations, request);
+        log.info({ successor }, "handed over to a successor");
+        return exitProcess(0);
+      } catch (thrown) {
+        isLeaving = false;
+        log.warn(`not handed over: ${messageOf(thrown)}`);
+        throw thrown;
+      }
     },
-  });
+  };
 }
+
+const hasControl = ({ control, socketPath }: ServeOptions): boolean =>
+  typeof control === "string" || (control !== false && socketPath !== undefined);
 
 function controlPath(host: Host, { control, takeOver: succeeded }: ServeOptions): string | null {
   if (control === false) return null;
   if (typeof control === "string") return control;
   const first = host.berths[0]?.socketPath ?? null;
-  return succeeded ?? (first === null ? null : `${first}.ctl`);
+  return succeeded ?? (first === null ? null : controlPathOf(first));
 }
 
-function endOnSignals(host: Host, control: ControlSocket | null, log: Log): void {
+function endOnSignals(
+  host: Host,
+  control: ControlSocket | null,
+  migrations: Migrations | null,
+  log: Log,
+): void {
   let ending = false;
   const end = (signal: NodeJS.Signals): void => {
     if (ending) exitProcess(1);
     ending = true;
     log.info({ signal }, "ending");
+    tellManager("STOPPING=1");
     control?.close();
-    host.stop().then(
-      () => exitProcess(0),
-      (error: unknown) => {
-        log.fatal(`could not end in order: ${messageOf(error)}`);
-        exitProcess(1);
-      },
-    );
+    const closed = migrations?.close() ?? Promise.resolve();
+    closed
+      .then(() => host.stop())
+      .then(
+        () => exitProcess(0),
+        (error: unknown) => {
+          log.fatal(`could not end in order: ${messageOf(error)}`);
+          exitProcess(1);
+        },
+      );
   };
   process.on("SIGTERM", end);
   process.on("SIGINT", end);

@@ -13,6 +13,8 @@ export interface ConnectionOptions {
   readonly timeoutMs?: number;
   /** Offers the server a socket of its own for its commands. */
   readonly twinSocket?: boolean;
+  /** Asks the server for `RemoteDevice.precopyInfo`, which is no part of the document. */
+  readonly precopyInfo?: boolean;
   /** The minor version to propose. */
   readonly minor?: number;
   /** What this side can take, where it differs from {@link clientLimits}. */

@@ -66,7 +66,8 @@ export class Connection {
    * Takes over a connected socket without saying anything yet; {@link Connection.adopt} negotiates.
    */
   constructor(fd: number, options: ConnectionOptions = {}) {
-    this.ours = { ...clientLimits, ...options.limits, twinSocket: options.twinSocket === true };
+    const { twinSocket = false, precopyInfo = false } = options;
+    this.ours = { ...clientLimits, ...options.limits, twinSocket, precopyInfo };
     if (this.ours.maxDataXferSize > dataXferBytesMax) {
       throw new FerryError(
         "transfer-too-large",

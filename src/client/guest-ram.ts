@@ -25,6 +25,7 @@ interface Placed {
   readonly iova: number;
   readonly size: number;
   readonly offset: number;
+  readonly access: RamAccess;
 }
 
 /**
@@ -33,10 +34,10 @@ interface Placed {
  */
 export class GuestRam implements MessageDma {
   readonly size: number;
-  readonly fd: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
   readonly #window: Window;
+  #fd: number;
   #placed: Placed[] = [];
 
   /** `size` is in bytes, a multiple of the page size. */
@@ -53,10 +54,15 @@ export class GuestRam implements MessageDma {
     const laid = window.lay(fd, 0, size, true);
     assert(sealed === 0 && laid === 0, "a fresh memfd can be sealed and mapped");
     this.size = size;
-    this.fd = fd;
+    this.#fd = fd;
     this.#window = window;
     this.bytes = window.bytes;
     this.view = window.view;
+  }
+
+  /** The file behind it. */
+  get fd(): number {
+    return this.#fd;
   }
 
   /** Gives `size` bytes from `offset` to a device at guest address `iova`: 0 or a negated errno. */
@@ -67,13 +73,41 @@ export class GuestRam implements MessageDma {
     size = this.size,
     access: RamAccess = {},
   ): number {
-    const { readable = true, writable = true, shared = true, mayMap = true } = access;
-    const fd = shared ? duplicate(this.fd) : -1;
-    const mapping = { iova, size, readable, writable, fd, offset, mayMap };
-    const result = device.mapDma(mapping);
-    if (result < 0) closeFd(fd);
-    else this.#placed.push({ iova, size, offset });
+    const placed = { iova, size, offset, access };
+    const result = mapPiece(device, this.fd, placed);
+    if (result === 0) this.#placed.push(placed);
     return result;
+  }
+
+  /** Gives a device of another host all pieces that the one here has, of that host's memory. */
+  mapThere(device: VfioDevice, there: GuestRam): number {
+    for (const placed of this.#placed) {
+      const result = mapPiece(device, there.fd, placed);
+      if (result < 0) return result;
+    }
+    return 0;
+  }
+
+  /** Copies the pages that differ there: how many. To be done again until the guest is still. */
+  copyTo(there: GuestRam): number {
+    let pages = 0;
+    for (let at = 0; at < this.size; at += pageBytes) {
+      const page = this.bytes.subarray(at, at + pageBytes);
+      if (Buffer.compare(page, there.bytes.subarray(at, at + pageBytes)) === 0) continue;
+      there.bytes.set(page, at);
+      pages += 1;
+    }
+    return pages;
+  }
+
+  /** The guest goes on there: its views show that memory from here on, and this one is gone. */
+  moveTo(there: GuestRam): void {
+    const file = duplicate(there.fd);
+    const laid = this.#window.lay(file, 0, this.size, true);
+    assert(laid === 0, "a sealed memfd can be mapped once more");
+    closeFd(this.#fd);
+    this.#fd = file;
+    there.close();
   }
 
   /** Takes a piece away again: 0 or a negated errno. */
@@ -106,4 +140,13 @@ export class GuestRam implements MessageDma {
     closeFd(this.fd);
     this.#window.blank();
   }
+}
+
+function mapPiece(device: VfioDevice, file: number, placed: Placed): number {
+  const { iova, size, offset, access } = placed;
+  const { readable = true, writable = true, shared = true, mayMap = true } = access;
+  const fd = shared ? duplicate(file) : -1;
+  const result = device.mapDma({ iova, size, readable, writable, fd, offset, mayMap });
+  if (result < 0) closeFd(fd);
+  return Math.min(0, result);
 }

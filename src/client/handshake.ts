@@ -57,7 +57,8 @@ export function handshake(connection: Connection, peer: string, minor: number = 
   if (answer.limits.twinSocket && twin < 0) {
     throw new FerryError("twin-missing", `${peer} promised a twin socket and sent none.`);
   }
-  connection.server = answer.limits;
+  const precopyInfo = answer.limits.precopyInfo && connection.ours.precopyInfo;
+  connection.server = { ...answer.limits, precopyInfo };
   connection.minor = answer.minor;
   if (wanted && twin >= 0) connection.adoptTwin(twin);
 }

@@ -1,5 +1,6 @@
 import { errno } from "../base/errno.ts";
 import { writeU53 } from "../base/struct.ts";
+import type { PendingBytes } from "../device/migration-model.ts";
 import type {
   DmaMapping,
   IoEventfd,
@@ -13,7 +14,7 @@ import type {
 } from "../device/vfio-device.ts";
 import { addressEnd } from "../memory/dma-map.ts";
 import type { MessageDma } from "../memory/transfer.ts";
-import { DeviceFeature, FeatureFlags, IrqSet, IrqSetFlags } from "../spec/vfio.ts";
+import { DeviceFeature, FeatureFlags, IrqSet, IrqSetFlags, PrecopyInfo } from "../spec/vfio.ts";
 import {
   Command,
   DmaMap,
@@ -21,6 +22,7 @@ import {
   DmaUnmap,
   DmaUnmapFlags,
   MigData,
+  OwnFeature,
   RegionAccess,
   RegionWriteMulti,
   RegionWriteMultiEntry,
@@ -164,9 +166,7 @@ export class RemoteDevice implements VfioDevice {
     return 0;
   }
 
-  /**
-   * Several small writes in one message: how many were done, EOPNOTSUPP where the server cannot.
-   */
+  /** Several small writes in one message: how many were done, EOPNOTSUPP where it cannot. */
   writeMultiple(writes: readonly RegionWrite[]): number {
     const { connection } = this;
     if (!connection.server.writeMultiple) return -errno.EOPNOTSUPP;
@@ -286,8 +286,22 @@ export class RemoteDevice implements VfioDevice {
     return prepared < 0 ? prepared : Math.min(0, this.connection.call(Command.deviceReset, 0, 0));
   }
 
+  /** What PRE_COPY has still to send, or a negated errno; null where that was not agreed on. */
+  precopyInfo(): PendingBytes | number | null {
+    if (!this.connection.server.precopyInfo) return null;
+    const bytes = new Uint8Array(PrecopyInfo.size);
+    const flags = FeatureFlags.mask.get | OwnFeature.precopyInfo;
+    const length = this.feature(flags, bytes, 0, 0, bytes.length);
+    if (length < 0) return length;
+    if (length < PrecopyInfo.size) return -errno.EPROTO;
+    const { initialBytes, dirtyBytes } = PrecopyInfo.get(new DataView(bytes.buffer), 0);
+    return { initialBytes, dirtyBytes };
+  }
+
   feature(flags: number, bytes: Uint8Array, at: number, length: number, capacity: number): number {
     const { connection } = this;
+    const isOwn = (flags & FeatureFlags.mask.index) === OwnFeature.precopyInfo;
+    if (isOwn && !connection.server.precopyInfo) return -errno.ENOTTY;
     const get = (flags & FeatureFlags.mask.get) !== 0;
     const answerMax = Math.min(get ? capacity : length, connection.dataBytesMax);
     const request = DeviceFeature.size + length;

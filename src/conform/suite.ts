@@ -11,6 +11,7 @@ import { cases as irqInfo } from "./cases/irq-info.ts";
 import { cases as migData } from "./cases/mig-data.ts";
 import { cases as migration } from "./cases/migration.ts";
 import { cases as pciConfig } from "./cases/pci-config.ts";
+import { cases as precopyInfo } from "./cases/precopy-info.ts";
 import { cases as regionInfo } from "./cases/region-info.ts";
 import { cases as regionIoFds } from "./cases/region-io-fds.ts";
 import { cases as regionRead } from "./cases/region-read.ts";
@@ -42,6 +43,7 @@ export const cases: readonly Case[] = [
   ...deviceFeature,
   ...migration,
   ...migData,
+  ...precopyInfo,
   ...dirtyLog,
 ];
 

@@ -1,6 +1,7 @@
 import type { Hooks, RegisterBank } from "../base/register-bank.ts";
 import type { Registers, RegisterTable } from "../base/registers.ts";
 import type { DeviceState } from "./device-state.ts";
+import type { Shadow } from "./shadow.ts";
 
 /** Up to here a loop over the bytes is faster than a view and a copy. */
 const loopBytes = 64;
@@ -25,26 +26,31 @@ type AnyBank = Pick<RegisterBank<Registers>, "read" | "write" | "reset" | "descr
 
 /**
  * What a base address register leads to: plain memory in the device's state, with registers over
- * its start where the device has some.
+ * its start where the device has some. Memory that clients may map has a shadow in front of it.
  */
 export class Bar {
   /** Bytes. */
   readonly size: number;
-  /** Descriptor of the file behind it; -1 when clients cannot map it. */
-  readonly fd: number;
+  /** What clients map; null when they cannot. */
+  readonly shadow: Shadow | null;
   readonly #state: DeviceState;
-  readonly #at: number;
+  #at: number;
   #bank: AnyBank | null = null;
   #bankBytes = 0;
   /** False while the memory behind the registers is known to be zero. */
   #touched = false;
 
-  /** `at` is the place in the state; `fd` what the state shares there, or -1. */
-  constructor(state: DeviceState, at: number, size: number, fd: number) {
+  /** `at` is the place in the state of what is shown first. */
+  constructor(state: DeviceState, at: number, size: number, shadow: Shadow | null) {
     this.#state = state;
     this.#at = at;
     this.size = size;
-    this.fd = fd;
+    this.shadow = shadow;
+  }
+
+  /** Descriptor of the file behind it; -1 when clients cannot map it. */
+  get fd(): number {
+    return this.shadow?.fd ?? -1;
   }
 
   /** Lays registers over the start. */
@@ -55,13 +61,28 @@ export class Bar {
     return bank;
   }
 
+  /** Shows another part of the state, from `at` on: a window on more than fits. */
+  turn(at: number): void {
+    this.#at = at;
+  }
+
+  /** The memory behind the registers. */
+  get #memory(): Uint8Array {
+    return this.shadow?.live === true ? this.shadow.bytes : this.#state.bytes;
+  }
+
+  /** Where the BAR starts in it. */
+  get #start(): number {
+    return this.shadow?.live === true ? 0 : this.#at;
+  }
+
   /** Reads `count` bytes at `offset`; the caller has checked the range. */
   read(offset: number, bytes: Uint8Array, at: number, count: number): void {
     const registers = Math.max(0, Math.min(count, this.#bankBytes - offset));
     if (registers > 0) this.#bank?.read(offset, bytes, at, registers);
     if (registers === count) return;
-    const from = this.#at + offset + registers;
-    copyBytes(this.#state.bytes, from, bytes, at + registers, count - registers);
+    const from = this.#start + offset + registers;
+    copyBytes(this.#memory, from, bytes, at + registers, count - registers);
   }
 
   /** Writes, likewise. */
@@ -70,21 +91,40 @@ export class Bar {
     if (registers > 0) this.#bank?.write(offset, bytes, at, registers);
     if (registers === count) return;
     this.#touched = true;
-    const to = this.#at + offset + registers;
-    copyBytes(bytes, at + registers, this.#state.bytes, to, count - registers);
+    const to = this.#start + offset + registers;
+    copyBytes(bytes, at + registers, this.#memory, to, count - registers);
   }
 
   /** Power-on: registers to their reset values, memory to zero. */
   reset(): void {
     this.#bank?.reset();
-    if (!this.#touched && this.fd < 0) return;
-    this.#state.bytes.fill(0, this.#at + this.#bankBytes, this.#at + this.size);
+    this.shadow?.clear();
+    if (!this.#touched && this.shadow === null) return;
+    this.#state.clear(this.#at + this.#bankBytes, this.#at + this.size);
     this.#touched = false;
+  }
+
+  /** The state is to be read: what clients have stored so far is a part of it. */
+  capture(): void {
+    this.shadow?.capture(this.#bankBytes, this.size);
+  }
+
+  /** The device stops: from here on no client's store changes it. */
+  stop(): void {
+    this.capture();
+    this.shadow?.part();
+  }
+
+  /** The device runs: clients see what it has, and share it again. */
+  start(): void {
+    this.shadow?.show(this.#bankBytes, this.size);
+    this.shadow?.join();
   }
 
   /** The state was replaced from outside. */
   restored(): void {
     this.#touched = true;
+    if (this.shadow?.live === true) this.start();
   }
 
   describe(): ReturnType<AnyBank["describe"]> {

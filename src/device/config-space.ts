@@ -134,6 +134,10 @@ function sealedBytes(size: number, capabilities: readonly PlacedCapability[]): U
   return sealed;
 }
 
+/** Bytes of the region that an expansion ROM with these contents needs. */
+export const romSize = (rom: Uint8Array | undefined): number =>
+  rom === undefined ? 0 : Math.max(barLeastBytes.rom, 2 ** Math.ceil(Math.log2(rom.length)));
+
 /** Bytes of a function's configuration space: with PCI Express or extended capabilities, 4096. */
 export const configBytes = (capabilities: readonly Capability[]): number =>
   capabilities.some(({ id, version }) => version !== null || id === CapabilityId.pciExpress)

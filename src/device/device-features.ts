@@ -11,8 +11,12 @@ import {
   FeatureFlags,
   FeatureMigration,
   FeatureMigState,
+  MigrationFlags,
+  MigState,
+  PrecopyInfo,
 } from "../spec/vfio.ts";
-import type { MigrationModel } from "./migration-model.ts";
+import { OwnFeature } from "../spec/vfio-user.ts";
+import type { MigrationModel, PendingBytes } from "./migration-model.ts";
 
 const { mask: flag } = FeatureFlags;
 
@@ -32,16 +36,24 @@ const rules: Readonly<Record<number, Rule>> = {
   [Feature.dmaLoggingStart]: { set: DmaLoggingControl.size },
   [Feature.dmaLoggingStop]: { set: 0 },
   [Feature.dmaLoggingReport]: { get: DmaLoggingReport.size },
+  [OwnFeature.precopyInfo]: { get: PrecopyInfo.size },
 };
 
-/** DEVICE_FEATURE of a model: its migration, and the log of what it writes to guest memory. */
+/** What the features of migration are asked of. */
+export interface MigrationFace
+  extends Pick<MigrationModel, "flags" | "state" | "stopCopyBytes" | "move"> {
+  /** Told in the PRE_COPY states, of a device that has them. */
+  readonly pending?: PendingBytes;
+}
+
+/** DEVICE_FEATURE of a device: its migration, and the log of what it writes to guest memory. */
 export class DeviceFeatures {
-  readonly #migration: MigrationModel;
+  readonly #migration: MigrationFace;
   readonly #memory: GuestMemory;
   #bytes: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(this.#bytes.buffer);
 
-  constructor(migration: MigrationModel, memory: GuestMemory) {
+  constructor(migration: MigrationFace, memory: GuestMemory) {
     this.#migration = migration;
     this.#memory = memory;
   }
@@ -52,7 +64,7 @@ export class DeviceFeatures {
     const rule = rules[index];
     const get = (flags & flag.get) !== 0;
     const set = (flags & flag.set) !== 0;
-    if (rule === undefined) return -errno.ENOTTY;
+    if (rule === undefined || !this.#has(index)) return -errno.ENOTTY;
     if ((get && rule.get === undefined) || (set && rule.set === undefined)) return -errno.EINVAL;
     if ((flags & flag.probe) !== 0) return length;
     const view = this.#viewOf(bytes);
@@ -65,6 +77,12 @@ export class DeviceFeatures {
     return index === Feature.dmaLoggingReport
       ? this.#report(view, bytes, at, length, capacity)
       : this.#get(index, view, at);
+  }
+
+  #has(index: number): boolean {
+    if (index !== OwnFeature.precopyInfo) return true;
+    const { flags } = this.#migration;
+    return (flags & MigrationFlags.mask.preCopy) !== 0 && "pending" in this.#migration;
   }
 
   #viewOf(bytes: Uint8Array): DataView {
@@ -83,10 +101,20 @@ export class DeviceFeatures {
       case Feature.migDeviceState:
         FeatureMigState.set(view, at, { deviceState: this.#migration.state, dataFd: 0 });
         return FeatureMigState.size;
+      case OwnFeature.precopyInfo:
+        return this.#getPending(view, at);
       default:
         writeU53(view, at, this.#migration.stopCopyBytes);
         return dataSizeBytes;
     }
+  }
+
+  #getPending(view: DataView, at: number): number {
+    const { state, pending } = this.#migration;
+    const precopies = state === MigState.preCopy || state === MigState.preCopyP2p;
+    if (!precopies || pending === undefined) return -errno.EINVAL;
+    PrecopyInfo.set(view, at, { argsz: PrecopyInfo.size, flags: 0, ...pending });
+    return PrecopyInfo.size;
   }
 
   #set(index: number, view: DataView, at: number, length: number): number {

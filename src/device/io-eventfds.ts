@@ -68,7 +68,7 @@ export class IoEventfds {
     const ready = (): void => {
       if (drainEventfd(fd) > 0) this.#write(region, offset, value, size);
     };
-    return { fd, ready };
+    return { fd, doorbell: true, ready };
   }
 
   /** The client is gone, and with it whoever could signal. */

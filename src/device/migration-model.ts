@@ -1,6 +1,6 @@
 import { errno } from "../base/errno.ts";
-import { shortestPath } from "../base/state-machine.ts";
-import { MigrationFlags, MigState, migForbidden, migInterior, migMoves } from "../spec/vfio.ts";
+import { MigrationFlags, MigState } from "../spec/vfio.ts";
+import { MigrationStates } from "./migration-states.ts";
 import type { MigrationSink } from "./vfio-device.ts";
 
 /** What of a device migrates: an image of always the same size. */
@@ -32,6 +32,16 @@ export interface MigrationDevice {
   restored(): number;
 }
 
+/** What PRE_COPY has still to send (`struct vfio_precopy_info`). */
+export interface PendingBytes {
+  /** What the other side needs before it makes sense to stop. */
+  readonly initialBytes: number;
+  /** What has changed since it was sent. */
+  readonly dirtyBytes: number;
+}
+
+const states = new MigrationStates(MigrationFlags.mask.stopCopy | MigrationFlags.mask.preCopy);
+
 /** Bytes of state that the model keeps. */
 export const migrationBytes = 4;
 
@@ -42,7 +52,7 @@ export const migrationBytes = 4;
  */
 export class MigrationModel {
   /** For FEATURE_MIGRATION: the states that the model has besides STOP, RUNNING and RESUMING. */
-  readonly flags = MigrationFlags.mask.stopCopy | MigrationFlags.mask.preCopy;
+  readonly flags = states.flags;
   readonly #device: MigrationDevice;
   readonly #view: DataView;
   readonly #stateAt: number;
@@ -85,14 +95,21 @@ export class MigrationModel {
   }
 
   /**
+   * The rest of the image that PRE_COPY sends. Nobody notes what changes behind the reader: that is
+   * in what STOP_COPY sends, which is the whole image again.
+   */
+  get pending(): PendingBytes {
+    const left = this.#images * this.#device.image.size - this.#at;
+    return { initialBytes: this.#state === MigState.preCopy ? left : 0, dirtyBytes: 0 };
+  }
+
+  /**
    * Moves to a state by the shortest path. EINVAL for a state that the model does not have or
    * cannot reach; when a step fails the state is the last one reached, and the answer says why.
    */
   move(to: number): number {
-    const from = this.#state;
-    const forbidden = migForbidden.some(([source, target]) => source === from && target === to);
-    const path = forbidden ? null : shortestPath(migMoves, from, to as MigState, migInterior);
-    if (path === null || !migMoves.has(to as MigState)) return -errno.EINVAL;
+    const path = states.path(this.#state, to);
+    if (typeof path === "number") return path;
     for (const next of path) {
       const result = this.#step(next);
       if (result < 0) return result;
@@ -213,7 +230,7 @@ export class MigrationModel {
    */
   takeUp(): number {
     const parked = this.#state;
-    if (parked !== MigState.error && !migMoves.has(parked)) return -errno.EINVAL;
+    if (parked !== MigState.error && !states.has(parked)) return -errno.EINVAL;
     const runs = parked === MigState.running || parked === MigState.preCopy;
     if (!runs) this.#device.stop();
     if (parked !== MigState.error) this.#state = runs ? MigState.running : MigState.stop;

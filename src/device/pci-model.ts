@@ -4,7 +4,6 @@ import type { Hooks, RegisterBank, RegisterValue } from "../base/register-bank.t
 import type { Registers, RegisterTable } from "../base/registers.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import type { MessageDma } from "../memory/transfer.ts";
-import { barLeastBytes } from "../spec/pci.ts";
 import { DeviceFlags, MigState, PciRegion, pciRegions } from "../spec/vfio.ts";
 import { Bar, copyBytes } from "./bar.ts";
 import {
@@ -12,6 +11,7 @@ import {
   ConfigSpace,
   configBytes,
   type FunctionDescription,
+  romSize,
 } from "./config-space.ts";
 import { DeviceFeatures } from "./device-features.ts";
 import { DeviceState } from "./device-state.ts";
@@ -19,7 +19,8 @@ import { DmaStep } from "./dma-step.ts";
 import { Interrupts, interruptBytes, interruptCounts } from "./interrupts.ts";
 import { type IoEventfdDescription, IoEventfds } from "./io-eventfds.ts";
 import { MigrationModel, migrationBytes } from "./migration-model.ts";
-import { closeWiring, parkMappings, takeMappings } from "./model-wiring.ts";
+import { closeWiring, ModelWiring } from "./model-wiring.ts";
+import { Shadow } from "./shadow.ts";
 import { StateImage } from "./state-image.ts";
 import { type Sections, StateLayout } from "./state-layout.ts";
 import type {
@@ -37,8 +38,13 @@ import type {
 
 /** A base address register of a model and the memory behind it. */
 export interface BarDescription extends BarShape {
-  /** May clients map it: all of it, or these parts? Not unless told. */
+  /**
+   * May clients map it: all of it, or these parts? Not unless told. A mapping cannot be taken back,
+   * so this is for clients that are trusted not to count on it while the device stands still.
+   */
   readonly mapped?: boolean | readonly MmapArea[];
+  /** One of the model's own sections that lies behind it; unless told, one is made for it. */
+  readonly section?: string;
 }
 
 /** What a model is, as a table. */
@@ -54,21 +60,26 @@ export interface ModelDescription extends Omit<FunctionDescription, "bars" | "ro
   readonly ioEventfds?: readonly IoEventfdDescription[];
   /** State of the model's own, besides what lies behind its BARs: name and bytes. */
   readonly sections?: Sections;
+  /** Takes all of the state's memory at once and keeps it, instead of what is touched. */
+  readonly prealloc?: boolean;
 }
 
 const noWatches: readonly Watch[] = [];
 const noRegion: Region = { size: 0, readable: false, writable: false, mmap: null };
 
-const romSize = (rom: Uint8Array | undefined): number =>
-  rom === undefined ? 0 : Math.max(barLeastBytes.rom, 2 ** Math.ceil(Math.log2(rom.length)));
+/** The name of the section behind a BAR. */
+const sectionOf = (bar: number | string, { section }: BarDescription): string =>
+  section ?? `bar${bar}`;
 
 function layoutOf(description: ModelDescription): StateLayout {
-  const bars = Object.entries(description.bars);
+  const bars = Object.entries(description.bars).filter(([, shape]) => shape !== undefined);
   return new StateLayout(description, {
     migration: migrationBytes,
     config: configBytes(description.capabilities),
     interrupts: interruptBytes(interruptCounts(description)),
-    ...Object.fromEntries(bars.map(([bar, shape]) => [`bar${bar}`, shape?.size ?? 0])),
+    ...Object.fromEntries(
+      bars.map(([bar, shape]) => [sectionOf(bar, shape as BarDescription), shape?.size ?? 0]),
+    ),
     ...description.sections,
   });
 }
@@ -88,17 +99,20 @@ export abstract class PciModel implements VfioDevice {
   /** For models that do one piece of DMA at a time. */
   protected readonly dma = new DmaStep(this.memory);
   readonly #state: DeviceState;
+  readonly #ownSections: readonly string[];
   readonly #bars: readonly (Bar | undefined)[];
   readonly #rom: Uint8Array;
   readonly #migration: MigrationModel;
   readonly #features: DeviceFeatures;
   readonly #ioEventfds: IoEventfds;
+  readonly #wiring: ModelWiring;
   /** What `watches` was made of, to make it anew only when that has changed. */
   #watched: readonly [readonly Watch[], readonly Watch[]] = [[], []];
   #watches: readonly Watch[] = [];
 
   constructor(description: ModelDescription) {
-    const state = new DeviceState(layoutOf(description));
+    const state = new DeviceState(layoutOf(description), description.prealloc);
+    this.#ownSections = Object.keys(description.sections ?? {});
     this.name = description.name;
     this.#state = state;
     this.#rom = new Uint8Array(romSize(description.rom));
@@ -115,6 +129,7 @@ export abstract class PciModel implements VfioDevice {
     );
     const counts = interruptCounts(description);
     this.interrupts = new Interrupts(counts, this.config, state.view, this.#at("interrupts"));
+    this.#wiring = new ModelWiring(this.memory, this.interrupts, this.#ioEventfds);
     const device = {
       image: new StateImage(state),
       stop: () => this.#stop(),
@@ -135,9 +150,12 @@ export abstract class PciModel implements VfioDevice {
   #bar(bar: number, { bars }: ModelDescription): Bar | undefined {
     const shape = bars[bar];
     if (shape === undefined) return undefined;
-    const section = `bar${bar}`;
-    const fd = (shape.mapped ?? false) === false ? -1 : this.#state.share(section);
-    return new Bar(this.#state, this.#at(section), shape.size, fd);
+    const name = sectionOf(bar, shape);
+    const section = this.section(name);
+    assert(section.length >= shape.size, `${this.name}: ${name} is less than BAR${bar}`);
+    const shared = (shape.mapped ?? false) !== false;
+    const shadow = shared ? new Shadow(name, section) : null;
+    return new Bar(this.#state, this.#at(name), shape.size, shadow);
   }
 
   #region(index: number, { bars }: ModelDescription): Region {
@@ -165,6 +183,22 @@ export abstract class PciModel implements VfioDevice {
     return memory.lay(table, hooks);
   }
 
+  /** What clients map of a BAR; null when they cannot. */
+  protected shadow(bar: number): Shadow | null {
+    return this.#bars[bar]?.shadow ?? null;
+  }
+
+  /** Turns a BAR to the part of its section that starts at `offset`. */
+  protected turn(bar: number, section: string, offset: number): void {
+    this.#bars[bar]?.turn(this.#at(section) + offset);
+  }
+
+  /** Makes a section of the model's own state zero. */
+  protected clear(name: string): void {
+    const at = this.#at(name);
+    this.#state.clear(at, at + this.section(name).length);
+  }
+
   /** A section of the model's own state. */
   protected section(name: string): Uint8Array<ArrayBuffer> {
     const section = this.#state.layout.sections.find((each) => each.name === name);
@@ -183,12 +217,18 @@ export abstract class PciModel implements VfioDevice {
   /** Transfers in flight were ended: what they were for is to be started again. */
   protected onAbort(): void {}
 
-  /** Power-on: registers and memory behind BARs are reset, the model's own sections are its own. */
-  protected onReset(): void {}
+  /** Power-on: BARs are reset already. Nothing of a guest's stays in the model's own sections. */
+  protected onReset(): void {
+    for (const name of this.#ownSections) this.section(name).fill(0);
+  }
 
   /** The state is another one: checks it, and answers a negated errno if it makes no sense. */
   protected onRestored(): number {
     return 0;
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    return {};
   }
 
   get irqs(): readonly Irq[] {
@@ -208,6 +248,7 @@ export abstract class PciModel implements VfioDevice {
   }
 
   get state(): Uint8Array {
+    for (const bar of this.#bars) bar?.capture();
     return this.#state.bytes;
   }
 
@@ -269,18 +310,20 @@ export abstract class PciModel implements VfioDevice {
   }
 
   /** Ends what is in flight, so that it can run again. */
-  #abort(): void {
+  protected abort(): void {
     this.memory.messages?.cancel(0, Number.POSITIVE_INFINITY);
     this.dma.abort();
     this.onAbort();
   }
 
   #stop(): void {
-    this.#abort();
+    this.abort();
     this.interrupts.stop();
+    for (const bar of this.#bars) bar?.stop();
   }
 
   #start(): void {
+    for (const bar of this.#bars) bar?.start();
     this.interrupts.start();
   }
 
@@ -294,7 +337,7 @@ export abstract class PciModel implements VfioDevice {
   }
 
   reset(): number {
-    this.#abort();
+    this.abort();
     this.config.reset();
     this.interrupts.reset();
     for (const bar of this.#bars) bar?.reset();
@@ -308,7 +351,7 @@ export abstract class PciModel implements VfioDevice {
   }
 
   detach(): void {
-    this.#abort();
+    this.abort();
     this.memory.unmapAll();
     this.memory.loggingStop();
     this.interrupts.unwire();
@@ -319,19 +362,22 @@ export abstract class PciModel implements VfioDevice {
     const { state } = this.#migration;
     const moving = state !== MigState.running && state !== MigState.stop;
     if (moving || this.memory.logging) return null;
-    this.#abort();
-    const irqs = this.interrupts.wires();
-    this.interrupts.release();
-    const ioEventfds = this.#ioEventfds.wires;
-    this.#ioEventfds.rewire([]);
-    return { mappings: parkMappings(this.memory), irqs, ioEventfds };
+    this.abort();
+    return this.#wiring.park();
+  }
+
+  wiring(): Wiring | null {
+    return this.#wiring.copy();
+  }
+
+  wire(wiring: Wiring): number {
+    return this.#wiring.take(wiring);
   }
 
   takeUp(wiring: Wiring, state: Uint8Array): number {
-    const refused = this.#takeState(state) || this.interrupts.rewire(wiring.irqs);
+    const refused = this.#takeState(state);
     if (refused < 0) closeWiring(wiring);
-    else this.#ioEventfds.rewire(wiring.ioEventfds);
-    const result = refused || takeMappings(this.memory, wiring.mappings);
+    const result = refused || this.wire(wiring);
     if (result === 0) return 0;
     this.reset();
     this.detach();

@@ -96,9 +96,14 @@ export interface MigrationSink {
 /** A descriptor that the driver of a device polls on the device's behalf. */
 export interface Watch {
   readonly fd: number;
+  /** True for one that a guest signals in place of a write to a register. */
+  readonly doorbell?: boolean;
   /** Called when `fd` is readable; drains it. */
   ready(): void;
 }
+
+/** What `feature` answers when its result comes later (`settle`); neither a length nor an errno. */
+export const deferred = -0x10000;
 
 export interface VfioDevice {
   /** For people: `hello`, `hisi-sec2 0000:75:00.1`. */
@@ -139,9 +144,16 @@ export interface VfioDevice {
    * The feature's data lies in `bytes` from `at`, `length` bytes of it; an answer to get is written
    * to the same place, at most `capacity` bytes. Returns the answer's length, or ENOTTY for a
    * feature
-   * that the device does not have, EINVAL for an operation that the feature does not have.
+   * that the device does not have, EINVAL for an operation that the feature does not have. A set
+   * that takes several turns of `work` answers `deferred`; then no other one is begun before
+   * `settle` has given its result.
    */
   feature(flags: number, bytes: Uint8Array, at: number, length: number, capacity: number): number;
+  /**
+   * The result of the `feature` that was deferred, once: 0 or a negated errno; `deferred` while
+   * there is none. It is asked after every turn, and not any more once the client has gone.
+   */
+  settle?(): number;
   /** Up to `length` bytes of migration data; fewer is the end of the stream. */
   readMigration(sink: MigrationSink, length: number): number;
   writeMigration(bytes: Uint8Array, at: number, length: number): number;
@@ -156,10 +168,17 @@ export interface VfioDevice {
   /** True while `work` has something to do at once. */
   readonly busy: boolean;
   /**
+   * True while a change of the migration state is under way: the device needs its turns then even
+   * when its connection stands still.
+   */
+  readonly moving?: boolean;
+  /**
    * One bounded slice of what doorbells started. Called after the reply to the access that started
    * it.
    */
   work(): void;
+  /** What the device has counted since it was made, by name; none of it migrates. */
+  readonly counters?: Readonly<Record<string, number>>;
   /** Descriptors to poll; a new array whenever they change. */
   readonly watches: readonly Watch[];
 
@@ -168,6 +187,14 @@ export interface VfioDevice {
    * elsewhere.
    */
   readonly state: Uint8Array | null;
+
+  /**
+   * What a client has connected, for another device that takes its place: nothing is let go of, and
+   * the descriptors stay this device's. Null when it cannot go: while a dirty log is on.
+   */
+  wiring?(): Wiring | null;
+  /** Takes such wiring, its descriptors too, which are gone when it does not fit: an errno. */
+  wire?(wiring: Wiring): number;
 
   /**
    * Lets go of mappings and interrupt wiring for a successor in another process: nothing is closed,

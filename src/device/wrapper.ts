@@ -1,3 +1,4 @@
+import { errno } from "../base/errno.ts";
 import type { MessageDma } from "../memory/transfer.ts";
 import type {
   DmaMapping,
@@ -13,7 +14,7 @@ import type {
 
 /** A device that passes everything on to another one; wrappers override what they change. */
 export class Wrapper implements VfioDevice {
-  readonly inner: VfioDevice;
+  inner: VfioDevice;
 
   constructor(inner: VfioDevice) {
     this.inner = inner;
@@ -33,6 +34,12 @@ export class Wrapper implements VfioDevice {
   }
   get busy(): boolean {
     return this.inner.busy;
+  }
+  get moving(): boolean {
+    return this.inner.moving ?? false;
+  }
+  get counters(): Readonly<Record<string, number>> {
+    return this.inner.counters ?? {};
   }
   get watches(): readonly Watch[] {
     return this.inner.watches;
@@ -68,6 +75,9 @@ export class Wrapper implements VfioDevice {
   feature(flags: number, bytes: Uint8Array, at: number, length: number, capacity: number): number {
     return this.inner.feature(flags, bytes, at, length, capacity);
   }
+  settle(): number {
+    return this.inner.settle?.() ?? 0;
+  }
   readMigration(sink: MigrationSink, length: number): number {
     return this.inner.readMigration(sink, length);
   }
@@ -82,6 +92,12 @@ export class Wrapper implements VfioDevice {
   }
   work(): void {
     this.inner.work();
+  }
+  wiring(): Wiring | null {
+    return this.inner.wiring?.() ?? null;
+  }
+  wire(wiring: Wiring): number {
+    return this.inner.wire?.(wiring) ?? -errno.EOPNOTSUPP;
   }
   park(): Wiring | null {
     return this.inner.park();

@@ -1,5 +1,8 @@
 import { FerryError } from "../base/errors.ts";
 
+/** Makes a value of a finished submission queue entry; a FerryError when it tells of an error. */
+export type Decode<T> = (sqe: DataView, at: number) => T;
+
 /** A request that the device was given; its value is there when it has ended. */
 export class Call<T> {
   readonly startedAtMs = performance.now();
@@ -13,11 +16,11 @@ export class Call<T> {
     return this.elapsedMs >= 0;
   }
 
-  /** Ends it with what `decode` makes of the device's answer. */
-  finish(decode: () => T): void {
+  /** Ends it with what `decode` makes of the device's answer, the entry at `at` of `sqe`. */
+  finish(decode: Decode<T>, sqe: DataView, at: number): void {
     this.elapsedMs = performance.now() - this.startedAtMs;
     try {
-      this.#value = decode();
+      this.#value = decode(sqe, at);
     } catch (thrown) {
       if (!(thrown instanceof FerryError)) throw thrown;
       this.failure = thrown;

@@ -27,26 +27,38 @@ export class DmaArea {
 
   /** `size` bytes of zeros; a FerryError when the area is full. */
   allocate(size: number): DmaBuffer {
+    const buffer = this.reserve(size);
+    this.zero(buffer);
+    return buffer;
+  }
+
+  /** `size` bytes with whatever is in them, likewise. */
+  reserve(size: number): DmaBuffer {
     const { iova, at, size: sizeMax } = this.buffer;
     const buffer = { iova: iova + this.#used, at: at + this.#used, size };
     this.#used += Math.ceil(size / alignment) * alignment;
     if (this.#used > sizeMax) {
       throw new FerryError("no-memory", `${sizeMax} bytes of DMA memory are too few.`);
     }
-    this.zero(buffer);
     return buffer;
   }
 
   /** A copy of `bytes` for the device. */
   place(bytes: Uint8Array): DmaBuffer {
-    const buffer = this.allocate(bytes.length);
+    const buffer = this.reserve(bytes.length);
     this.ram.bytes.set(bytes, buffer.at);
     return buffer;
   }
 
-  /** What is in the first `length` bytes of a buffer now. */
-  copy({ at }: DmaBuffer, length: number): Uint8Array<ArrayBuffer> {
-    return this.ram.bytes.slice(at, at + length);
+  /** What is in `length` bytes of a buffer now, from its byte `from` on. */
+  copy({ at }: DmaBuffer, length: number, from = 0): Uint8Array<ArrayBuffer> {
+    return this.ram.bytes.slice(at + from, at + from + length);
+  }
+
+  /** Fills `target` with what is in a buffer now, from its byte `from` on; gives it back. */
+  copyTo(target: Uint8Array, { at }: DmaBuffer, from: number): Uint8Array {
+    target.set(this.ram.bytes.subarray(at + from, at + from + target.length));
+    return target;
   }
 
   zero({ at, size }: DmaBuffer): void {

@@ -4,8 +4,10 @@ import type { QmDriverOptions } from "./qm-driver.ts";
 export interface EngineDriverOptions extends QmDriverOptions {
   /** Requests under way at once in one queue. */
   readonly depth?: number;
+  /** Queues that requests are spread over, where an engine's driver can. */
+  readonly queues?: number;
   /** The longest data of one request, in bytes. */
   readonly dataBytesMax?: number;
 }
 
-export const engineDefaults = { depth: 16, dataBytesMax: 65_536 } as const;
+export const engineDefaults = { depth: 16, queues: 1, dataBytesMax: 65_536 } as const;

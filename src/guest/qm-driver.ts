@@ -17,6 +17,7 @@ import {
   qmBar,
   revisionV3,
 } from "../spec/hisi-qm.ts";
+import { putter } from "./bit-range.ts";
 import type { Call } from "./call.ts";
 import { DmaArea, type DmaBuffer } from "./dma-area.ts";
 import { Mailbox } from "./mailbox.ts";
@@ -26,20 +27,26 @@ import { type QueueOptions, QueuePair } from "./queue-pair.ts";
 import { Ring } from "./ring.ts";
 
 const two32 = 2 ** 32;
+const putCommand = putter(DoorbellLow, "command");
+const putPriority = putter(DoorbellHigh, "priority");
 /** Where the device finds the memory: above 4 GiB, so that both halves of addresses count. */
 const ramIova = two32;
 /** EQEs and AEQEs have their phase at bit 16. */
 const phaseAt = 2;
 const phaseMask = 1;
-/** How long to sleep where no interrupt ends the wait. */
-const pollMs = 1;
+/** How long to sleep at most when there is no news. */
 const waitMs = 100;
+/** Without interrupts: how often to look in vain before the next look sleeps, and how long. */
+const vainPollsMax = 1000;
+const pollMs = 1;
 
 export interface QmDriverOptions {
   /** Bytes of memory for rings and requests; a multiple of the page size. */
   readonly memoryBytes?: number;
   /** False: looks at the completion queues again and again. */
   readonly interrupts?: boolean;
+  /** True: the device is told of requests at the next poll, of all of them at once. */
+  readonly batches?: boolean;
   /** False: the device gets no file of the memory and reaches it by messages. */
   readonly sharedMemory?: boolean;
   /** How long a mailbox command or a request may take. */
@@ -49,6 +56,7 @@ export interface QmDriverOptions {
 const defaults = {
   memoryBytes: 64 << 20,
   interrupts: true,
+  batches: false,
   sharedMemory: true,
   timeoutMs: 30_000,
 } as const;
@@ -68,8 +76,11 @@ export class QmDriver {
   readonly traits: QmTraits;
   /** Whether completions are told by interrupts. */
   readonly interrupts: boolean;
+  /** Whether doorbells wait for the next poll. */
+  readonly batches: boolean;
   readonly queues: QueuePair[] = [];
   readonly #timeoutMs: number;
+  #vainPolls = 0;
   readonly #eq: Ring;
   readonly #aeq: Ring;
   /** What else of the memory the function is told about at its start. */
@@ -77,11 +88,12 @@ export class QmDriver {
 
   /** Takes over a function with this device id and starts it. */
   constructor(device: VfioDevice, deviceId: number, options: QmDriverOptions = {}) {
-    const { memoryBytes, interrupts, sharedMemory, timeoutMs } = { ...defaults, ...options };
+    const { memoryBytes, sharedMemory, ...others } = { ...defaults, ...options };
     this.function = new PciFunction(device);
     this.#checkIdentity(deviceId);
-    this.interrupts = interrupts;
-    this.#timeoutMs = timeoutMs;
+    this.interrupts = others.interrupts;
+    this.batches = others.batches;
+    this.#timeoutMs = others.timeoutMs;
     const ram = new GuestRam(memoryBytes);
     try {
       device.attach(ram);
@@ -90,10 +102,10 @@ export class QmDriver {
       }
       this.#resetDevice();
       this.memory = new DmaArea(ram, { iova: ramIova, at: 0, size: memoryBytes });
-      this.mailbox = new Mailbox(this.function, timeoutMs);
+      this.mailbox = new Mailbox(this.function, others.timeoutMs);
       this.function.enable();
       this.traits = readTraits(this.function, this.mailbox);
-      if (interrupts) this.function.wireMsi(this.traits.vectors);
+      if (this.interrupts) this.function.wireMsi(this.traits.vectors);
       const { eqDepth, aeqDepth, queues } = this.traits;
       this.#eq = new Ring(this.memory, eqDepth, eqeBytes, phaseAt, phaseMask);
       this.#aeq = new Ring(this.memory, aeqDepth, eqeBytes, phaseAt, phaseMask);
@@ -155,8 +167,8 @@ export class QmDriver {
   doorbell(queue: number, command: number, index: number, priority = 0): void {
     const isEvent = command === DoorbellCommand.eq || command === DoorbellCommand.aeq;
     const offset = isEvent ? Qm.at.EVENT_DOORBELL : Qm.at.QUEUE_DOORBELL;
-    const low = DoorbellLow.pack({ queue, command });
-    this.function.write(qmBar, offset, low, DoorbellHigh.pack({ index, priority }));
+    const low = queue | putCommand(command);
+    this.function.writePair(qmBar, offset, low, index | putPriority(priority));
   }
 
   /** The next free queue pair, ready for requests; a FerryError when there is none left. */
@@ -177,11 +189,32 @@ export class QmDriver {
     return Math.min(...this.queues.map((queue) => queue.depth));
   }
 
-  /** Sleeps until there may be news, at most for a moment; ends the calls that are completed. */
-  poll(): number {
-    this.function.wait(this.interrupts ? waitMs : pollMs);
+  /**
+   * Ends the calls that are completed; sleeps for a moment at most until there are some, or until
+   * an interrupt, for `patienceMs`.
+   */
+  poll(patienceMs = waitMs): number {
+    this.ring();
+    return this.interrupts ? this.#awaitEvents(patienceMs) : this.#pollQueues();
+  }
+
+  /** Tells the device of requests that it has not been told of. */
+  ring(): void {
+    if (this.batches) for (const queue of this.queues) queue.ring();
+  }
+
+  #pollQueues(): number {
+    this.function.wait(this.#vainPolls < vainPollsMax ? 0 : pollMs);
+    this.#checkErrors(false);
+    let count = 0;
+    for (const queue of this.queues) count += queue.poll();
+    this.#vainPolls = count > 0 ? 0 : this.#vainPolls + 1;
+    return count;
+  }
+
+  #awaitEvents(patienceMs: number): number {
+    this.function.wait(patienceMs);
     this.#checkErrors(this.function.raised(this.traits.aeqVector));
-    if (!this.interrupts) return this.queues.reduce((sum, queue) => sum + queue.poll(), 0);
     if (!this.function.raised(this.traits.eqVector)) return 0;
     const events = this.#take(this.#eq);
     this.doorbell(0, DoorbellCommand.eq, this.#eq.head);
@@ -194,8 +227,9 @@ export class QmDriver {
 
   /** Looks into the error ring in any case: not every function has an interrupt for it. */
   #checkErrors(isRaised: boolean): void {
+    if (!isRaised && !this.#aeq.hasNews) return;
     const [first, ...more] = this.#take(this.#aeq);
-    if (isRaised || first !== undefined) this.doorbell(0, DoorbellCommand.aeq, this.#aeq.head);
+    this.doorbell(0, DoorbellCommand.aeq, this.#aeq.head);
     if (first === undefined) return;
     const { queue, type } = Aeqe.unpack(first);
     const what = errorNames[type] ?? `error ${type}`;

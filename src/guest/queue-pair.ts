@@ -12,7 +12,7 @@ import {
   Sqc,
   SqcW13,
 } from "../spec/hisi-qm.ts";
-import { Call } from "./call.ts";
+import { Call, type Decode } from "./call.ts";
 import type { DmaArea, DmaBuffer } from "./dma-area.ts";
 import type { QmDriver } from "./qm-driver.ts";
 import { Ring } from "./ring.ts";
@@ -20,9 +20,6 @@ import { Ring } from "./ring.ts";
 const two32 = 2 ** 32;
 const phaseAt = Cqe.offset.w7;
 const phaseMask = 1;
-
-/** Makes a value of a finished submission queue entry; a FerryError when it tells of an error. */
-export type Decode<T> = (sqe: DataView, at: number) => T;
 
 /**
  * Writes a request to the entry at `at` of `sqe`, which is all zeros, and what it points to into
@@ -44,9 +41,9 @@ export interface QueueOptions {
 /** One entry of the submission queue, with the memory of its request. */
 interface Slot {
   readonly memory: DmaArea;
-  /** Ends the call of the request that is under way; null when the slot is free. */
-  finish: (() => void) | null;
-  abandon: ((why: string) => void) | null;
+  /** The request that is under way, and how to read its answer; null when the slot is free. */
+  call: Call<unknown> | null;
+  decode: Decode<unknown> | null;
 }
 
 /** A submission queue and the completion queue of the same number. */
@@ -62,6 +59,8 @@ export class QueuePair {
   readonly #cqc: DmaBuffer;
   readonly #slots: Slot[];
   #tail = 0;
+  /** The tail that the device knows. */
+  #rung = 0;
   #head = 0;
 
   /** One slot of a ring stays free: full and empty would look the same. */
@@ -77,15 +76,17 @@ export class QueuePair {
     this.#sqc = memory.allocate(Sqc.size);
     this.#cqc = memory.allocate(Cqc.size);
     this.#slots = Array.from({ length: slots }, () => ({
-      ...{ memory: memory.part(requestBytes), finish: null, abandon: null },
+      ...{ memory: memory.part(requestBytes), call: null, decode: null },
     }));
   }
 
   /** Tells the device of both rings, empty. What was under way is lost. */
   install(): void {
-    for (const slot of this.#slots) slot.abandon?.(`queue ${this.number} was started anew.`);
-    for (const slot of this.#slots) slot.finish = slot.abandon = null;
-    this.used = this.#head = this.#tail = 0;
+    for (const slot of this.#slots) {
+      slot.call?.abandon(`queue ${this.number} was started anew.`);
+      slot.call = slot.decode = null;
+    }
+    this.used = this.#head = this.#tail = this.#rung = 0;
     this.#cq.restart();
     this.#writeContexts();
     const { number: queue } = this;
@@ -128,20 +129,30 @@ export class QueuePair {
   /** Gives the device a request; a FerryError when the queue is full. */
   submit<T>(encode: Encode<T>): Call<T> {
     if (this.isFull) throw new FerryError("queue-full", `queue ${this.number} is full.`);
-    const { view } = this.#driver.memory.ram;
+    const { bytes, view } = this.#driver.memory.ram;
     const { sqeBytes } = this.#options;
     const slot = this.#slots[this.#tail] as Slot;
     const at = this.#sq.at + this.#tail * sqeBytes;
     slot.memory.clear();
-    this.#driver.memory.zero({ iova: 0, at, size: sqeBytes });
-    const decode = encode(view, at, slot.memory);
+    bytes.fill(0, at, at + sqeBytes);
+    slot.decode = encode(view, at, slot.memory);
     const call = new Call<T>();
-    slot.finish = () => call.finish(() => decode(view, at));
-    slot.abandon = (why) => call.abandon(why);
+    slot.call = call;
     this.used += 1;
-    this.#tail = (this.#tail + 1) % this.#slots.length;
-    this.#driver.doorbell(this.number, DoorbellCommand.sq, this.#tail);
+    this.#tail = this.#next(this.#tail);
+    if (!this.#driver.batches) this.ring();
     return call;
+  }
+
+  #next(index: number): number {
+    return index + 1 === this.#slots.length ? 0 : index + 1;
+  }
+
+  /** Tells the device of the requests that it has not been told of. */
+  ring(): void {
+    if (this.#rung === this.#tail) return;
+    this.#rung = this.#tail;
+    this.#driver.doorbell(this.number, DoorbellCommand.sq, this.#tail);
   }
 
   /** Ends the calls that the device has completed and asks for the next interrupt: how many. */
@@ -160,16 +171,20 @@ export class QueuePair {
 
   /** A queue's requests end in the order in which they were submitted. */
   #complete(at: number): void {
-    const { sqHead, sqNumber } = Cqe.get(this.#driver.memory.ram.view, at);
+    const { view } = this.#driver.memory.ram;
+    const sqHead = view.getUint16(at + Cqe.offset.sqHead, true);
+    const sqNumber = view.getUint16(at + Cqe.offset.sqNumber, true);
     const slot = this.#slots[this.#head] as Slot;
-    if (sqNumber !== this.number || sqHead !== this.#head || slot.finish === null) {
+    const { call, decode } = slot;
+    const expects = sqNumber === this.number && sqHead === this.#head;
+    if (!expects || call === null || decode === null) {
       const found = `slot ${sqHead} of queue ${sqNumber}`;
       const expected = `slot ${this.#head} of queue ${this.number}`;
       throw new FerryError("device-error", `the device completed ${found}, not ${expected}.`);
     }
-    slot.finish();
-    slot.finish = slot.abandon = null;
+    slot.call = slot.decode = null;
+    call.finish(decode, view, this.#sq.at + sqHead * this.#options.sqeBytes);
     this.used -= 1;
-    this.#head = (this.#head + 1) % this.#slots.length;
+    this.#head = this.#next(this.#head);
   }
 }

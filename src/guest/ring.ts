@@ -38,11 +38,20 @@ export class Ring {
     this.#phase = true;
   }
 
+  get #nextAt(): number {
+    return this.buffer.at + this.head * this.#entryBytes;
+  }
+
+  /** Is there an entry to be taken? */
+  get hasNews(): boolean {
+    const phase = this.#area.ram.view.getUint8(this.#nextAt + this.#phaseAt) & this.#phaseMask;
+    return (phase !== 0) === this.#phase;
+  }
+
   /** Takes the next entry: where it begins in the memory, or -1 when there is no new one. */
   take(): number {
-    const at = this.buffer.at + this.head * this.#entryBytes;
-    const isSet = (this.#area.ram.view.getUint8(at + this.#phaseAt) & this.#phaseMask) !== 0;
-    if (isSet !== this.#phase) return -1;
+    if (!this.hasNews) return -1;
+    const at = this.#nextAt;
     this.head = (this.head + 1) % this.depth;
     if (this.head === 0) this.#phase = !this.#phase;
     return at;

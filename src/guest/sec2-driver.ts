@@ -18,10 +18,11 @@ export class Sec2Driver {
   readonly qm: QmDriver;
   /** What the device offers. */
   readonly algorithms: ReadonlySet<AlgorithmName>;
-  readonly #queue: QueuePair;
+  readonly #queues: readonly QueuePair[];
+  #next = 0;
 
   constructor(device: VfioDevice, options: EngineDriverOptions = {}) {
-    const { depth, dataBytesMax } = { ...engineDefaults, ...options };
+    const { depth, queues, dataBytesMax } = { ...engineDefaults, ...options };
     this.qm = new QmDriver(device, sec2DeviceId, options);
     const [low = 0, high = 0] = algorithmCapabilities[0] ?? [];
     const words = [low, high].map((offset) => this.qm.function.read(qmBar, offset));
@@ -30,13 +31,14 @@ export class Sec2Driver {
       (((words[bit >>> 5] ?? 0) >>> (bit & 31)) & 1) === 1;
     this.algorithms = new Set(names.filter(offered).map(([name]) => name));
     const requestBytes = sec2RequestBytes(dataBytesMax);
-    this.#queue = this.qm.createQueue({
-      ...{ algType: 0, sqeBytes: Bd3.size, depth, requestBytes },
-    });
+    const queue = { algType: 0, sqeBytes: Bd3.size, depth, requestBytes };
+    this.#queues = Array.from({ length: queues }, () => this.qm.createQueue(queue));
   }
 
   submit(request: Sec2Request): Call<Sec2Result> {
-    return this.#queue.submit((sqe, at, memory) => encodeSec2(request, sqe, at, memory));
+    const queue = this.#queues[this.#next] as QueuePair;
+    this.#next = (this.#next + 1) % this.#queues.length;
+    return queue.submit((sqe, at, memory) => encodeSec2(request, sqe, at, memory));
   }
 
   run(request: Sec2Request): Sec2Result {

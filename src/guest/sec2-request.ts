@@ -1,4 +1,5 @@
 import { FerryError } from "../base/errors.ts";
+import { writeU53 } from "../base/struct.ts";
 import {
   AddressType,
   Algorithm,
@@ -17,13 +18,15 @@ import {
   DoneKind,
   HukIvSeq,
   icvMismatch,
+  KeyLength,
   KeyLength3Des,
   keySlotBytes,
   Mode,
   Sequence,
 } from "../spec/hisi-sec2.ts";
-import type { DmaArea } from "./dma-area.ts";
-import type { Decode } from "./queue-pair.ts";
+import { putter } from "./bit-range.ts";
+import type { Decode } from "./call.ts";
+import type { DmaArea, DmaBuffer } from "./dma-area.ts";
 import { sglBytes, writeSgl } from "./sgl.ts";
 
 /** What SEC2 is asked for. All lengths are the caller's: the device checks them. */
@@ -34,6 +37,8 @@ export interface Sec2Request {
   /** The nonce of GCM (12 bytes) and CCM (7 to 13 bytes); empty for ECB. */
   readonly iv: Uint8Array;
   readonly data: Uint8Array;
+  /** Where the result's data goes, as long as `data`; without it memory is made for it. */
+  readonly output?: Uint8Array;
   /** Authenticated and not ciphered. */
   readonly aad?: Uint8Array;
   /** Of the authenc algorithms; a multiple of 4 bytes. */
@@ -80,22 +85,79 @@ const selections: Readonly<Record<AlgorithmName, Selection>> = {
   "authenc(hmac(sha512),cbc(aes))": authenc(AuthAlgorithm.hmacSha512),
 };
 
+const { offset } = Bd3;
 const ivBytes = 16;
 const tagBytesMax = 64;
 const wordBytes = 4;
+/** Data that fits a page lies in one piece; longer data is described by a list of pages. */
+const flatBytesMax = 4096;
 const nothing = new Uint8Array(0);
-const zeros = { aIvinReserved: 0n, salt: 0, authSrcOffset: 0, cIvinReserved: [0, 0, 0] };
-const unanswered = { doneFlag: 0, errorType: 0, warningType: 0, macI: 0, checksum: 0, counter: 0 };
+
+const putIcvLength = putter(CIcvKey, "icvLength");
+const putKeyLength = putter(CIcvKey, "keyLength");
+const putMacWords = putter(AuthMacKey, "macWords");
+const putKeyWords = putter(AuthMacKey, "keyWords");
+const bdParamOf = (sourceType: number): number =>
+  BdParam.pack({ type: bdType3, sourceType, targetType: sourceType });
+const flatParam = bdParamOf(AddressType.flat);
+const listParam = bdParamOf(AddressType.sgl);
+
+/** The words of a descriptor that say what is to be done, apart from all lengths. */
+interface Words {
+  readonly isAead: boolean;
+  readonly withAuth: boolean;
+  readonly isCcm: boolean;
+  /** `CIcvKey.keyLength` by the bytes of the key; what is not there is refused by the device. */
+  readonly keyLengths: Readonly<Record<number, number>>;
+  readonly cIcvKey: number;
+  readonly cModeAlg: number;
+  readonly hukIvSeq: number;
+  readonly authMacKey: number;
+  /** `doneFlag` of a request that has gone well. */
+  readonly done: number;
+}
+
+const noKeyLength = 7;
+
+function keyLengthsOf({ algorithm, mode }: Selection): Words["keyLengths"] {
+  if (algorithm === tripleDes) return { 24: KeyLength3Des.threeKeys };
+  const keys = mode === Mode.xts ? 2 : 1;
+  const { bits128, bits192, bits256 } = KeyLength;
+  return { [16 * keys]: bits128, [24 * keys]: bits192, [32 * keys]: bits256 };
+}
+
+function wordsOf(selection: Selection, encrypt: boolean): Words {
+  const { mode, algorithm, auth } = selection;
+  const isAead = mode === Mode.gcm || mode === Mode.ccm;
+  const withAuth = auth !== undefined;
+  const isCipher = !isAead && !withAuth;
+  const sequence = encrypt || isCipher ? Sequence.cipherThenAuth : Sequence.authThenCipher;
+  const authenticates = withAuth && {
+    auth: encrypt ? Auth.calculate : Auth.verify,
+    algorithm: auth,
+  };
+  return {
+    isAead,
+    withAuth,
+    isCcm: mode === Mode.ccm,
+    keyLengths: keyLengthsOf(selection),
+    cIcvKey: CIcvKey.pack({ cipher: encrypt ? Cipher.encrypt : Cipher.decrypt }),
+    cModeAlg: CModeAlg.pack({ mode, algorithm }),
+    hukIvSeq: HukIvSeq.pack({ sequence }),
+    authMacKey: AuthMacKey.pack({ ...authenticates, counterMode: counterRollOver }),
+    done: DoneFlag.pack({ done: true, flag: isCipher ? DoneKind.cipher : DoneKind.aead }),
+  };
+}
+
+const directions = Object.entries(selections).map(
+  ([name, selection]) =>
+    [name, { seal: wordsOf(selection, true), open: wordsOf(selection, false) }] as const,
+);
+const words = new Map<string, { readonly seal: Words; readonly open: Words }>(directions);
 
 /** Memory that a request with this much data, its associated data included, takes. */
 export const sec2RequestBytes = (dataBytes: number): number =>
   dataBytes + sglBytes(dataBytes) + 2 * ivBytes + 8 * keySlotBytes + tagBytesMax;
-
-function keyLength({ algorithm, mode }: Selection, bytes: number): number {
-  if (algorithm === tripleDes) return KeyLength3Des.threeKeys;
-  const keys = mode === Mode.xts ? 2 : 1;
-  return Math.max(0, bytes / keys / 8 - 2);
-}
 
 /**
  * The counter block and the first authenticated block that CCM makes of its nonce [SP 800-38C,
@@ -117,73 +179,96 @@ function ccmBlocks(request: Sec2Request, tagBytes: number): [iv: Uint8Array, aut
   return [iv, authIv];
 }
 
-/** Writes a request as a descriptor of type 3, its data ciphered in place. */
+/** Associated data and data one behind the other: their buffer, and how to address it. */
+function placeText(aad: Uint8Array, data: Uint8Array, memory: DmaArea): DmaBuffer {
+  if (aad.length === 0) return memory.place(data);
+  const text = memory.reserve(aad.length + data.length);
+  memory.ram.bytes.set(aad, text.at);
+  memory.ram.bytes.set(data, text.at + aad.length);
+  return text;
+}
+
+/** Writes a request to an entry of zeros as a descriptor of type 3, its data ciphered in place. */
 export function encodeSec2(
   request: Sec2Request,
   sqe: DataView,
   at: number,
   memory: DmaArea,
 ): Decode<Sec2Result> {
-  const { encrypt, key, data, aad = nothing, authKey = nothing, tag = nothing } = request;
-  const selection = selections[request.algorithm];
-  const { mode, auth, algorithm } = selection;
-  const isAead = mode === Mode.gcm || mode === Mode.ccm;
+  const { algorithm, encrypt, key, data, output, aad = nothing, tag = nothing } = request;
+  const both = words.get(algorithm) as { readonly seal: Words; readonly open: Words };
+  const fixed = encrypt ? both.seal : both.open;
   const tagBytes = encrypt ? (request.tagBytes ?? 0) : tag.length;
-  const [iv, authIv] = mode === Mode.ccm ? ccmBlocks(request, tagBytes) : [request.iv, request.iv];
-  const text = memory.place(Buffer.concat([aad, data]));
-  const mac = memory.place(encrypt ? new Uint8Array(tagBytes) : tag);
-  const list = writeSgl(memory, text);
-  const cKeyAddr = memory.place(key).iova;
-  const withAuth = auth !== undefined;
-  const isCipher = !isAead && !withAuth;
-  const sequence = encrypt || isCipher ? Sequence.cipherThenAuth : Sequence.authThenCipher;
-  Bd3.set(sqe, at, {
-    ...{ ...zeros, ...unanswered, tag: 0n },
-    bdParam: BdParam.pack({
-      type: bdType3,
-      sourceType: AddressType.sgl,
-      targetType: AddressType.sgl,
-    }),
-    cIcvKey: CIcvKey.pack({
-      cipher: encrypt ? Cipher.encrypt : Cipher.decrypt,
-      icvLength: isAead ? tagBytes : 0,
-      keyLength: keyLength(selection, key.length),
-    }),
-    cModeAlg: CModeAlg.pack({ mode, algorithm }),
-    hukIvSeq: HukIvSeq.pack({ sequence }),
-    dataSrcAddr: list,
-    dataDstAddr: list,
-    cKeyAddr,
-    aKeyAddr: withAuth ? memory.place(authKey).iova : cKeyAddr,
-    aIvinAddr: memory.place(authIv).iova,
-    cIvinAddr: memory.place(iv).iova,
-    authMacKey: AuthMacKey.pack({
-      ...(withAuth && {
-        auth: encrypt ? Auth.calculate : Auth.verify,
-        macWords: tagBytes / wordBytes,
-        keyWords: authKey.length / wordBytes,
-        algorithm: auth,
-      }),
-      counterMode: counterRollOver,
-    }),
-    cipherSrcOffset: aad.length,
-    aLenKey: isCipher ? 0 : aad.length + (withAuth ? data.length : 0),
-    cLenIvin: data.length,
-    macAddr: mac.iova,
-  });
+  const text = placeText(aad, data, memory);
+  const isFlat = text.size <= flatBytesMax;
+  const address = isFlat ? text.iova : writeSgl(memory, text);
+  const keyLength = fixed.keyLengths[key.length] ?? noKeyLength;
+  const icvLength = fixed.isAead ? tagBytes : 0;
+  sqe.setUint32(at + offset.bdParam, isFlat ? flatParam : listParam, true);
+  const cIcvKey = fixed.cIcvKey | putIcvLength(icvLength) | putKeyLength(keyLength);
+  sqe.setUint16(at + offset.cIcvKey, cIcvKey, true);
+  sqe.setUint8(at + offset.cModeAlg, fixed.cModeAlg);
+  sqe.setUint8(at + offset.hukIvSeq, fixed.hukIvSeq);
+  sqe.setUint32(at + offset.authMacKey, fixed.authMacKey, true);
+  sqe.setUint16(at + offset.cipherSrcOffset, aad.length, true);
+  sqe.setUint32(at + offset.cLenIvin, data.length, true);
+  writeU53(sqe, at + offset.dataSrcAddr, address);
+  writeU53(sqe, at + offset.dataDstAddr, address);
+  const keyAddress = memory.place(key).iova;
+  writeU53(sqe, at + offset.cKeyAddr, keyAddress);
+  writeU53(sqe, at + offset.aKeyAddr, keyAddress);
+  placeIvs(request, fixed, tagBytes, sqe, at, memory);
+  const mac = fixed.isAead || fixed.withAuth ? placeTag(request, fixed, sqe, at, memory) : null;
   return () => {
-    checkStatus(sqe, at, isCipher ? DoneKind.cipher : DoneKind.aead);
-    const found = memory.copy(text, text.size).subarray(aad.length);
-    return { data: found, tag: encrypt ? memory.copy(mac, tagBytes) : nothing };
+    checkStatus(sqe, at, fixed.done);
+    const found =
+      output === undefined
+        ? memory.copy(text, data.length, aad.length)
+        : memory.copyTo(output, text, aad.length);
+    return { data: found, tag: encrypt && mac !== null ? memory.copy(mac, tagBytes) : nothing };
   };
 }
 
+function placeIvs(
+  request: Sec2Request,
+  fixed: Words,
+  tagBytes: number,
+  sqe: DataView,
+  at: number,
+  memory: DmaArea,
+): void {
+  const [iv, authIv] = fixed.isCcm ? ccmBlocks(request, tagBytes) : [request.iv, request.iv];
+  const address = memory.place(iv).iova;
+  writeU53(sqe, at + offset.cIvinAddr, address);
+  writeU53(sqe, at + offset.aIvinAddr, fixed.isCcm ? memory.place(authIv).iova : address);
+}
+
+/** What a request that authenticates has besides: the tag, and a second key where there is one. */
+function placeTag(
+  request: Sec2Request,
+  fixed: Words,
+  sqe: DataView,
+  at: number,
+  memory: DmaArea,
+): DmaBuffer {
+  const { encrypt, data, aad = nothing, authKey = nothing, tag = nothing } = request;
+  const tagBytes = encrypt ? (request.tagBytes ?? 0) : tag.length;
+  const mac = encrypt ? memory.allocate(tagBytes) : memory.place(tag);
+  writeU53(sqe, at + offset.macAddr, mac.iova);
+  sqe.setUint32(at + offset.aLenKey, aad.length + (fixed.withAuth ? data.length : 0), true);
+  if (!fixed.withAuth) return mac;
+  writeU53(sqe, at + offset.aKeyAddr, memory.place(authKey).iova);
+  const lengths = putMacWords(tagBytes / wordBytes) | putKeyWords(authKey.length / wordBytes);
+  sqe.setUint32(at + offset.authMacKey, fixed.authMacKey | lengths, true);
+  return mac;
+}
+
 /** What the driver makes of a finished descriptor's status, as Linux's `sec_cb_status_check`. */
-function checkStatus(sqe: DataView, at: number, kind: number): void {
-  const { doneFlag, errorType } = Bd3.offset;
-  const error = sqe.getUint8(at + errorType);
-  const { done, icv, flag } = DoneFlag.unpack(sqe.getUint16(at + doneFlag, true));
+function checkStatus(sqe: DataView, at: number, expected: number): void {
+  const error = sqe.getUint8(at + offset.errorType);
+  const flags = sqe.getUint16(at + offset.doneFlag, true);
+  if (flags === expected && error === 0) return;
+  const { icv } = DoneFlag.unpack(flags);
   if (icv === icvMismatch) throw new FerryError("bad-tag", "the tag does not match the data.");
-  if (done && error === 0 && flag === kind) return;
   throw new FerryError("request-failed", `SEC2 refused the request: error type ${error}.`);
 }

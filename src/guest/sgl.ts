@@ -1,11 +1,9 @@
+import { writeU53 } from "../base/struct.ts";
 import { SglEntry, SglHeader, sglEntriesMax } from "../spec/hisi-sgl.ts";
 import type { DmaArea, DmaBuffer } from "./dma-area.ts";
 
 /** Bytes of a piece: buffers of a kernel lie in pages that are not next to each other. */
 const pieceBytes = 4096;
-
-const noReserved = [0n, 0n, 0n, 0n, 0n];
-const noPadding = [0, 0, 0];
 
 /** Bytes of memory that a list takes for a buffer of `size` bytes. */
 export const sglBytes = (size: number): number =>
@@ -21,22 +19,14 @@ export function writeSgl(memory: DmaArea, { iova, size }: DmaBuffer): number {
   const count = Math.max(1, Math.ceil(size / step));
   const list = memory.allocate(sglBytes(size));
   const { view } = memory.ram;
-  SglHeader.set(view, list.at, {
-    nextDma: 0,
-    entrySumInChain: count,
-    entrySumInSgl: count,
-    entryLengthInSgl: count,
-    padding: 0,
-    reserved: noReserved,
-    nextVirtual: 0n,
-  });
+  const { entrySumInChain, entrySumInSgl, entryLengthInSgl } = SglHeader.offset;
+  view.setUint16(list.at + entrySumInChain, count, true);
+  view.setUint16(list.at + entrySumInSgl, count, true);
+  view.setUint16(list.at + entryLengthInSgl, count, true);
   for (let i = 0; i < count; i++) {
-    SglEntry.set(view, list.at + SglHeader.size + i * SglEntry.size, {
-      buffer: iova + i * step,
-      pageControl: 0n,
-      length: Math.min(step, size - i * step),
-      padding: noPadding,
-    });
+    const at = list.at + SglHeader.size + i * SglEntry.size;
+    writeU53(view, at + SglEntry.offset.buffer, iova + i * step);
+    view.setUint32(at + SglEntry.offset.length, Math.min(step, size - i * step), true);
   }
   return list.iova;
 }

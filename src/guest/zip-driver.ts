@@ -12,11 +12,11 @@ import {
   zipDeviceId,
   zipSqeType,
 } from "../spec/hisi-zip.ts";
-import type { Call } from "./call.ts";
+import type { Call, Decode } from "./call.ts";
 import type { DmaArea } from "./dma-area.ts";
 import { type EngineDriverOptions, engineDefaults } from "./engine-options.ts";
 import { QmDriver } from "./qm-driver.ts";
-import type { Decode, QueuePair } from "./queue-pair.ts";
+import type { QueuePair } from "./queue-pair.ts";
 import { sglBytes, writeSgl } from "./sgl.ts";
 
 /** Data that does not shrink becomes longer by so much at most: headers of stored blocks. */
@@ -29,11 +29,12 @@ const offset = ZipSqe.offset;
 function encode(
   source: Uint8Array,
   outputBytesMax: number,
+  output: Uint8Array | null,
   sqe: DataView,
   at: number,
   memory: DmaArea,
 ): Decode<Uint8Array> {
-  const target = memory.allocate(outputBytesMax);
+  const target = memory.reserve(outputBytesMax);
   const requestType = ZipRequest.deflate;
   const set = (field: number, value: number): void => sqe.setUint32(at + field, value, true);
   set(offset.inputDataLength, source.length);
@@ -44,10 +45,13 @@ function encode(
   sourceAddr.write(sqe, at + offset.sourceAddr, writeSgl(memory, memory.place(source)));
   destAddr.write(sqe, at + offset.destAddr, writeSgl(memory, target));
   return () => {
-    const { dw3, produced } = ZipSqe.get(sqe, at);
-    const { status } = ZipDw3.unpack(dw3);
+    const produced = sqe.getUint32(at + offset.produced, true);
+    const { status } = ZipDw3.unpack(sqe.getUint32(at + offset.dw3, true));
     const isGood = status === ZipStatus.ok || status === ZipStatus.negativeCompression;
-    if (isGood && produced <= outputBytesMax) return memory.copy(target, produced);
+    if (isGood && produced <= outputBytesMax) {
+      const result = output?.subarray(0, produced) ?? Buffer.allocUnsafeSlow(produced);
+      return memory.copyTo(result, target, 0);
+    }
     throw new FerryError("request-failed", `ZIP refused the request: status ${status}.`);
   };
 }
@@ -68,15 +72,23 @@ export class ZipDriver {
     this.#decompress = this.qm.createQueue({ ...queue, algType: ZipQueue.decompress });
   }
 
-  /** Compresses to a raw DEFLATE stream. */
-  submitDeflate(data: Uint8Array): Call<Uint8Array> {
-    const outputBytesMax = data.length + growth(data.length);
-    return this.#compress.submit((...place) => encode(data, outputBytesMax, ...place));
+  /** Compresses to a raw DEFLATE stream, into `output` if it is given: no longer than that. */
+  submitDeflate(data: Uint8Array, output: Uint8Array | null = null): Call<Uint8Array> {
+    const outputBytesMax = output?.length ?? data.length + growth(data.length);
+    return this.#compress.submit((sqe, at, memory) =>
+      encode(data, outputBytesMax, output, sqe, at, memory),
+    );
   }
 
-  /** Decompresses a raw DEFLATE stream of at most `outputBytesMax` bytes of data. */
-  submitInflate(stream: Uint8Array, outputBytesMax: number): Call<Uint8Array> {
-    return this.#decompress.submit((...place) => encode(stream, outputBytesMax, ...place));
+  /** Decompresses a raw DEFLATE stream of at most `outputBytesMax` bytes of data, likewise. */
+  submitInflate(
+    stream: Uint8Array,
+    outputBytesMax: number,
+    output: Uint8Array | null = null,
+  ): Call<Uint8Array> {
+    return this.#decompress.submit((sqe, at, memory) =>
+      encode(stream, outputBytesMax, output, sqe, at, memory),
+    );
   }
 
   deflate(data: Uint8Array): Uint8Array {

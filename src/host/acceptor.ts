@@ -22,6 +22,8 @@ export interface Claimant {
   readonly claimed: boolean;
   /** True when that client has hung up and its end is only not told yet. */
   readonly leaving: boolean;
+  /** True while the device is given to another process, which lets clients in afterwards. */
+  readonly away: boolean;
   /** Gives the device to a connection whose VERSION was received. */
   claim(fd: number, unparsed: Uint8Array<ArrayBuffer>): void;
 }
@@ -98,7 +100,9 @@ export class Acceptor {
   #watch(): number {
     this.#poll.clear();
     this.#poll.add(this.#wakeup, POLLIN);
-    for (const { fd } of this.#listeners) this.#poll.add(fd, POLLIN);
+    for (const { fd, claimant } of this.#listeners) {
+      this.#poll.add(claimant.away ? -1 : fd, POLLIN);
+    }
     for (const { unclaimed, complete } of this.#callers) {
       this.#poll.add(complete ? -1 : unclaimed.fd, POLLIN);
     }
@@ -120,7 +124,8 @@ export class Acceptor {
       if (!caller.complete && this.#poll.ready(1 + listeners + i) !== 0) this.#receive(caller);
     }
     for (const [i, listener] of this.#listeners.slice(0, listeners).entries()) {
-      if (this.#poll.ready(1 + i) !== 0) this.#accept(listener);
+      const { away } = listener.claimant;
+      if (!away && this.#poll.ready(1 + i) !== 0) this.#accept(listener);
     }
   }
 
@@ -157,6 +162,7 @@ export class Acceptor {
     const now = this.#now();
     for (const caller of this.#callers.slice()) {
       const { unclaimed, claimant, complete } = caller;
+      if (complete && claimant.away) continue;
       if (complete && !claimant.claimed) {
         this.#forget(caller);
         claimant.claim(unclaimed.fd, unclaimed.bytes);

@@ -9,6 +9,8 @@ export const ControlWord = {
   taken: 1,
   /** The worker's thread id, to be woken by. */
   thread: 2,
+  /** 1 from the worker's last look at `posted` on: it may be blocked, or is about to be. */
+  blocks: 3,
 } as const;
 
 /** Fresh control words, all 0. */

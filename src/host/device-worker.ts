@@ -11,11 +11,8 @@ const entry = createRequire(import.meta.url).resolve("vfio-ferry/worker");
 /** A worker needs little: its data lies outside the heap. MiB. */
 const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 128, stackSizeMb: 1 };
 
-/**
- * A worker is woken so often in quick succession, this far apart; then once a millisecond will do.
- */
-const urgentWakes = 10;
-const wakeIntervalMs = 0.2;
+/** How long a worker that was woken has before it is woken again. */
+const wakeIntervalMs = 1;
 
 interface Waiting {
   resolve(answer: unknown): void;
@@ -34,6 +31,7 @@ export class DeviceWorker {
   readonly #waiting = new Map<number, Waiting>();
   readonly #exited: Promise<void>;
   #nextId = 1;
+  #looking: NodeJS.Timeout | null = null;
   #onEnded: () => void = () => {};
 
   private constructor(spec: DeviceSpec, onFatal: (error: unknown) => void) {
@@ -62,13 +60,17 @@ export class DeviceWorker {
     this.#onEnded = callback;
   }
 
-  /** Asks the worker for something, wherever it is blocked. */
-  ask<K extends keyof Requests>(op: K, ask: Requests[K]["ask"]): Promise<Requests[K]["answer"]> {
+  /** Asks the worker for something, wherever it is blocked. `handed` buffers are its own then. */
+  ask<K extends keyof Requests>(
+    op: K,
+    ask: Requests[K]["ask"],
+    handed: readonly ArrayBuffer[] = [],
+  ): Promise<Requests[K]["answer"]> {
     const id = this.#nextId++;
     const answer = new Promise<unknown>((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
     });
-    this.#worker.postMessage({ id, op, ask });
+    this.#worker.postMessage({ id, op, ask }, handed);
     const posted = Atomics.add(this.#words, ControlWord.posted, 1) + 1;
     Atomics.notify(this.#words, ControlWord.posted);
     this.#insist(posted);
@@ -76,18 +78,22 @@ export class DeviceWorker {
   }
 
   /**
-   * Wakes the worker until it has taken the letter. The first few times this thread sleeps in
-   * between, a fraction of a millisecond each: were it to spin, it could keep the worker off the
-   * processor that both share.
+   * Wakes the worker if it may be blocked, and again until it has taken the letter; one that reads
+   * its mail finds the letter by itself. This thread does not wait for it: it has others to serve,
+   * and may be in the worker's way on the processor that both share.
    */
-  #insist(posted: number, patience = urgentWakes): void {
-    for (let left = patience; left >= 0; left--) {
-      const taken = Atomics.load(this.#words, ControlWord.taken);
-      if (taken - posted >= 0) return;
-      wake(Atomics.load(this.#words, ControlWord.thread));
-      if (left > 0) Atomics.wait(this.#words, ControlWord.taken, taken, wakeIntervalMs);
-    }
-    setTimeout(() => this.#insist(posted, 0), 1);
+  #insist(posted: number): void {
+    if (Atomics.load(this.#words, ControlWord.taken) - posted >= 0) return;
+    if (Atomics.load(this.#words, ControlWord.blocks) !== 0) this.nudge();
+    this.#lookAgain();
+  }
+
+  /** However many letters wait, one timer looks after them. */
+  #lookAgain(): void {
+    this.#looking ??= setTimeout(() => {
+      this.#looking = null;
+      this.#insist(Atomics.load(this.#words, ControlWord.posted));
+    }, wakeIntervalMs);
   }
 
   /** Ends the system call that the worker is blocked in, if it is in one. */

@@ -2,14 +2,17 @@
  * A served process given to another one: devices at rest, with sockets and every descriptor that
  * hangs on them, over a unix socket between two processes of the same operator.
  */
+import { performance } from "node:perf_hooks";
 import { errno, errnoName } from "../base/errno.ts";
-import { FerryError } from "../base/errors.ts";
+import { FerryError, messageOf } from "../base/errors.ts";
 import type { DmaMapping, IoEventfd, IrqWire, Wiring } from "../device/vfio-device.ts";
+import type { ConnectionState } from "../server/connection-state.ts";
 import type { LaneState } from "../server/lane.ts";
-import type { ConnectionState } from "../server/session.ts";
 import { Arena } from "../sys/arena.ts";
 import { Channel } from "../sys/channel.ts";
+import { MSG_DONTWAIT, POLLOUT } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
+import { PollSet } from "../sys/poll.ts";
 import type { DeviceSpec, ParkedDevice } from "./mail.ts";
 
 /** One device on its way to another process. */
@@ -23,6 +26,8 @@ export interface Cargo {
 
 /** The longest handover: many devices with their buffers. */
 export const handoverBytesMax = 256 * 1_048_576;
+/** State of all devices of one handover; base64 makes a third more of it, and some is left. */
+const stateBytesMax = 128 * 1_048_576;
 /** Descriptors that one handover carries at most. */
 export const handoverFdsMax = 100_000;
 /** Descriptors with one byte on the wire; the kernel allows 253. */
@@ -96,12 +101,19 @@ export function formatCargo(cargo: readonly Cargo[]): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-/** The reverse; throws on what is no JSON. */
+/** The reverse; throws a FerryError on what is no cargo. */
 export function parseCargo(bytes: Uint8Array): Cargo[] {
-  return JSON.parse(new TextDecoder().decode(bytes), (_, value: unknown) => {
-    if (isBlob(value)) return new Uint8Array(Buffer.from(value.$bytes, "base64"));
-    return isBig(value) ? BigInt(value.$big) : value;
-  }) as Cargo[];
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes), (_, value: unknown) => {
+      if (isBlob(value)) return new Uint8Array(Buffer.from(value.$bytes, "base64"));
+      return isBig(value) ? BigInt(value.$big) : value;
+    }) as Cargo[];
+  } catch (thrown) {
+    throw new FerryError(
+      "handover-failed",
+      `what was handed over is damaged: ${messageOf(thrown)}`,
+    );
+  }
 }
 
 function broken(what: string, result: number): FerryError {
@@ -109,36 +121,73 @@ function broken(what: string, result: number): FerryError {
   return new FerryError("handover-failed", `the handover broke while ${what}: ${why}.`);
 }
 
-/** Sends everything, blocking; the descriptors stay open here until this process ends. */
-export function sendCargo(socket: number, cargo: readonly Cargo[]): void {
+/**
+ * Sends everything, until a moment of the performance clock at most: a successor that does not read
+ * must not keep clients waiting. The descriptors stay open here until this process ends.
+ */
+export async function sendCargo(
+  socket: number,
+  cargo: readonly Cargo[],
+  untilMs: number,
+): Promise<void> {
   const fds: number[] = [];
   const collected = cargo.map((each) => mapDescriptors(each, (fd) => fds.push(fd) - 1));
+  const stateBytes = cargo.reduce((sum, { parked }) => sum + parked.state.length, 0);
+  if (stateBytes > stateBytesMax) {
+    const size = `${Math.ceil(stateBytes / 1_048_576)} MiB of state`;
+    const most = `${stateBytesMax / 1_048_576} MiB`;
+    throw new FerryError("too-large", `${size} are not handed over, ${most} are at most.`);
+  }
   const text = formatCargo(collected);
   const arena = new Arena(headBytes + text.length + 1);
-  const channel = new Channel(socket);
+  const sender = new Sender(socket, untilMs);
   try {
     arena.view.setUint32(0, magic, true);
     arena.view.setUint32(4, fds.length, true);
     arena.view.setUint32(8, text.length, true);
     arena.bytes.set(text, headBytes);
-    sendAll(channel, arena.address, headBytes);
+    await sender.send(arena.address, headBytes);
     for (let i = 0; i < fds.length; i += fdsPerByte) {
-      const sent = channel.sendWithFds(arena.address, 1, fds.slice(i, i + fdsPerByte));
-      if (sent !== 1) throw broken("descriptors were sent", sent);
+      await sender.send(arena.address, 1, fds.slice(i, i + fdsPerByte));
     }
-    sendAll(channel, arena.address + headBytes, text.length);
+    await sender.send(arena.address + headBytes, text.length);
   } finally {
-    channel.free();
+    sender.free();
     arena.free();
   }
 }
 
-function sendAll(channel: Channel, address: number, length: number): void {
-  for (let done = 0; done < length; ) {
-    const sent = channel.send(address + done, length - done);
-    if (sent === -errno.EINTR) continue;
-    if (sent <= 0) throw broken("state was sent", sent);
-    done += sent;
+/** Sends all of a piece, and waits without blocking this thread where the other side is slow. */
+class Sender {
+  readonly #channel: Channel;
+  readonly #poll = new PollSet(1);
+  readonly #untilMs: number;
+
+  constructor(socket: number, untilMs: number) {
+    this.#channel = new Channel(socket);
+    this.#poll.add(socket, POLLOUT);
+    this.#untilMs = untilMs;
+  }
+
+  async send(address: number, length: number, fds: readonly number[] = []): Promise<void> {
+    for (let done = 0; done < length; ) {
+      const left = length - done;
+      const sent = this.#channel.sendWithFds(address + done, left, fds, MSG_DONTWAIT);
+      if (sent === -errno.EAGAIN) await this.#wait();
+      else if (sent > 0) done += sent;
+      else if (sent !== -errno.EINTR) throw broken("it was sent", sent);
+    }
+  }
+
+  async #wait(): Promise<void> {
+    const leftMs = Math.ceil(this.#untilMs - performance.now());
+    if (leftMs <= 0 || (await this.#poll.waitAsync(leftMs)) === 0) {
+      throw broken("it was sent", -errno.ETIMEDOUT);
+    }
+  }
+
+  free(): void {
+    this.#channel.free();
   }
 }
 

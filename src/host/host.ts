@@ -1,5 +1,6 @@
 import { chmodSync, rmSync } from "node:fs";
 import { performance } from "node:perf_hooks";
+import { FerryError } from "../base/errors.ts";
 import { installWake } from "../sys/signal.ts";
 import { listenUnix } from "../sys/unix.ts";
 import { Acceptor } from "./acceptor.ts";
@@ -35,6 +36,16 @@ export interface Berth {
   readonly socketPath: string | null;
 }
 
+/** The device behind a socket, or the only one when none is named (undefined). */
+export function findBerth(berths: readonly Berth[], socketPath: unknown): Berth {
+  const [only, ...more] = berths;
+  if (socketPath === undefined && only !== undefined && more.length === 0) return only;
+  const found = berths.find((berth) => berth.socketPath === socketPath);
+  if (found !== undefined) return found;
+  const known = berths.map((berth) => berth.socketPath ?? "an inherited socket");
+  throw new FerryError("no-device", `name the device by its socket: ${known.join(", ")}.`);
+}
+
 /**
  * A process that serves devices: one worker a device, one acceptor for all. By default one device;
  * with many, a fatal error in one ends all of them.
@@ -64,15 +75,25 @@ export class Host {
     this.#fatal.install();
   }
 
-  /** Makes a device and serves it. */
-  async add(spec: DeviceSpec, place: Place): Promise<ServedDevice> {
+  /**
+   * Makes a device and serves it. Its place is taken first, so that nobody else has it; clients
+   * wait until `before` is done.
+   */
+  async add(
+    spec: DeviceSpec,
+    place: Place,
+    before: (berth: Berth) => Promise<void> = async () => {},
+  ): Promise<ServedDevice> {
     const device = await this.make(spec);
-    const { socketPath, listenFd, connectedFd } = place;
-    if (socketPath !== undefined) {
-      const fd = listenUnix(socketPath, backlog);
+    const { socketPath = null, connectedFd } = place;
+    let { listenFd = -1 } = place;
+    if (socketPath !== null) {
+      listenFd = listenUnix(socketPath, backlog);
       chmodSync(socketPath, 0o600);
-      this.moor({ device, listenFd: fd, socketPath });
-    } else this.moor({ device, listenFd: listenFd ?? -1, socketPath: null });
+    }
+    const berth = { device, listenFd, socketPath };
+    await before(berth);
+    this.moor(berth);
     if (connectedFd !== undefined) this.#acceptor.greet(connectedFd, device);
     return device;
   }

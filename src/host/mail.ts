@@ -1,8 +1,12 @@
 /** What the main thread asks of a device's worker, and what it hears. */
 import type { DeviceDescription } from "../device/description.ts";
 import type { Wiring } from "../device/vfio-device.ts";
+import type { WriteWatch } from "../memory/guest-memory.ts";
+import type { Compatibility } from "../migration/driver.ts";
+import type { MigrationStatus, MoveReport, Stillness } from "../migration/port.ts";
+import type { ConnectionState } from "../server/connection-state.ts";
 import type { Freeze } from "../server/freeze.ts";
-import type { ConnectionState } from "../server/session.ts";
+import type { MigState } from "../spec/vfio.ts";
 
 /** Which device a worker makes: a module that exports `create(options)`. */
 export interface DeviceSpec {
@@ -11,6 +15,8 @@ export interface DeviceSpec {
   /** What `import` takes: a package path or a file URL. */
   readonly module: string;
   readonly options: Readonly<Record<string, string>>;
+  /** The migration driver: what `import` takes; unless told, one that fits the device. */
+  readonly driver?: string;
 }
 
 /** What a worker starts with. */
@@ -28,6 +34,9 @@ export interface ParkedDevice {
   readonly state: Uint8Array;
 }
 
+/** What a device's client has connected, on its way to another device while it is connected. */
+export type Lent = Pick<ParkedDevice, "connection" | "wiring">;
+
 /** What is told of a device while it is served. */
 export interface DeviceReport {
   readonly device: DeviceDescription;
@@ -35,6 +44,8 @@ export interface DeviceReport {
   readonly frozen: Freeze;
   /** Requests served since the worker started. */
   readonly served: number;
+  /** What the device has counted. */
+  readonly counters: Readonly<Record<string, number>>;
 }
 
 /** Requests by name, with what they carry and what they are answered with. */
@@ -47,8 +58,32 @@ export interface Requests {
   resume: { ask: ConnectionState; answer: null };
   freeze: { ask: { mode: Freeze }; answer: null };
   park: { ask: null; answer: ParkedDevice };
+  /** What a client has been told of the device; refused while it could not be lent. */
+  offer: { ask: null; answer: Readonly<Record<string, number | boolean>> };
+  /** Let the client wait, and tell what it has connected; `resets` is what `status` has said. */
+  lend: { ask: { resets: number }; answer: Lent };
+  /** Take another device's wiring, without its client yet. */
+  wire: { ask: Wiring; answer: null };
+  /** Give up the wiring: another device has the client. */
+  unwire: { ask: null; answer: null };
   report: { ask: null; answer: DeviceReport };
   stop: { ask: null; answer: null };
+
+  /** The rest is `MigrationPort`'s. */
+  compatibility: { ask: null; answer: Compatibility };
+  judge: { ask: Compatibility; answer: string | null };
+  status: { ask: null; answer: MigrationStatus };
+  claim: { ask: null; answer: null };
+  release: { ask: null; answer: null };
+  still: { ask: { how: Stillness }; answer: null };
+  move: { ask: { to: MigState }; answer: MoveReport };
+  abort: { ask: null; answer: MoveReport };
+  watchWrites: { ask: { how: WriteWatch }; answer: null };
+  showWrites: { ask: null; answer: number };
+  seal: { ask: { on: boolean; resets: number }; answer: boolean };
+  reset: { ask: null; answer: null };
+  read: { ask: { room: Uint8Array<ArrayBuffer> }; answer: Uint8Array<ArrayBuffer> };
+  write: { ask: { bytes: Uint8Array<ArrayBuffer> }; answer: Uint8Array<ArrayBuffer> };
 }
 
 /** A request on its way to the worker. */

@@ -1,27 +1,33 @@
 /**
  * A process hands its devices over to its successor while their clients stay connected. The old one
- * may go on until it has said `go`, the new one may not begin before it has heard it: there are
- * never
- * two owners, whichever of them dies.
+ * may go on until it has heard `own`, and the new one says that only after it has heard `go`: there
+ * are never two owners, whichever of them dies. After `go` the old one waits for as long as the new
+ * one lives: a successor that ends without a word has served nobody, and the old one goes on.
  */
 import { rmSync } from "node:fs";
-import { createConnection } from "node:net";
-import { FerryError } from "../base/errors.ts";
+import { performance } from "node:perf_hooks";
+import { FerryError, messageOf } from "../base/errors.ts";
 import { Arena } from "../sys/arena.ts";
 import { Channel } from "../sys/channel.ts";
-import { POLLIN } from "../sys/constants.ts";
+import { POLLIN, SOCK_NONBLOCK } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { PollSet } from "../sys/poll.ts";
-import { acceptUnix, connectUnix, listenUnix } from "../sys/unix.ts";
+import { acceptUnix, connectUnix, listenUnix, peerProcess } from "../sys/unix.ts";
+import { askControl } from "./control-line.ts";
 import { type Cargo, receiveCargo, sendCargo } from "./handover.ts";
 import type { Berth, Host } from "./host.ts";
-import type { DeviceSpec } from "./mail.ts";
+import { handoverFormat, type Manifest, readCall, type Succession } from "./manifest.ts";
+import type { ServedDevice } from "./served-device.ts";
+import { ownVersion } from "./version.ts";
 
 /** What the two sides say after the cargo, one byte each. */
-const Word = { ready: 0x52, go: 0x47 } as const;
+const Word = { ready: 0x52, go: 0x47, own: 0x4f } as const;
 
-/** How long either side waits for the other's next step; clients wait meanwhile. */
+/** How long either side waits for the other until `go`; a VMM waits for 5 s. */
 export const stepTimeoutMs = 3000;
+const forever = -1;
+/** How long the reason of a refusal may take that is known to have come. */
+const reasonMs = 500;
 
 const scratch = new Arena(4096);
 
@@ -49,86 +55,103 @@ async function readable(fd: number, timeoutMs: number): Promise<boolean> {
   return (await poll.waitAsync(timeoutMs)) > 0;
 }
 
-/** The old side: everything goes to whoever listens on `path`. True means: end without a trace. */
-export async function handOver(host: Host, path: string): Promise<boolean> {
-  const socket = connectUnix(path);
+interface Parked {
+  readonly berth: Berth;
+  readonly cargo: Cargo;
+}
+
+/**
+ * The old side: everything goes to the successor that asks. The process id of the new owner is the
+ * answer, and this process has to end without a trace then. Whatever fails before is thrown, and
+ * clients are served here again.
+ */
+export async function handOver(host: Host, request: unknown): Promise<number> {
+  const path = readCall(request);
+  const socket = connectUnix(path, SOCK_NONBLOCK);
   if (socket < 0) throw new FerryError("no-successor", `no successor listens on ${path}.`);
-  const parked = await parkAll(host.berths);
+  const untilMs = performance.now() + stepTimeoutMs;
+  const parked: Parked[] = [];
   try {
-    sendCargo(
-      socket,
-      parked.map(({ cargo }) => cargo),
-    );
-    if ((await hear(socket, stepTimeoutMs)) === Word.ready && say(socket, Word.go)) return true;
+    await parkAll(host.berths, parked);
+    const cargo = parked.map(({ cargo: each }) => each);
+    await sendCargo(socket, cargo, untilMs);
+    const leftMs = Math.max(0, Math.ceil(untilMs - performance.now()));
+    if ((await hear(socket, leftMs)) !== Word.ready) throw failed("did not get ready");
+    if (!say(socket, Word.go)) throw failed("has gone");
+    if ((await hear(socket, forever)) !== Word.own) throw failed("ended before it had the devices");
+    return peerProcess(socket);
   } catch (thrown) {
-    if (!(thrown instanceof FerryError)) throw thrown;
+    for (const { berth, cargo } of parked) {
+      await berth.device.install(cargo.parked);
+      await berth.device.resume(cargo.parked);
+    }
+    throw thrown;
   } finally {
     closeFd(socket);
   }
-  for (const { berth, cargo } of parked) {
-    await berth.device.install(cargo.parked);
-    await berth.device.resume(cargo.parked);
-  }
-  return false;
 }
 
-async function parkAll(berths: readonly Berth[]): Promise<Array<{ berth: Berth; cargo: Cargo }>> {
-  return await Promise.all(
-    berths.map(async (berth) => {
-      const { device, listenFd, socketPath } = berth;
-      const parked = await device.park();
-      return { berth, cargo: { spec: device.spec, socketPath, listenFd, parked } };
-    }),
-  );
-}
-
-/** Asks a control socket one question. */
-export function askControl(path: string, request: object): Promise<Record<string, unknown>> {
-  return new Promise((resolve, reject) => {
-    const socket = createConnection(path);
-    let answer = "";
-    socket.setEncoding("utf8");
-    socket.on("error", (error) => reject(noControl(path, error)));
-    socket.on("end", () => reject(noControl(path, new Error("it closed the connection"))));
-    socket.on("data", (text: string) => {
-      answer += text;
-      if (!answer.includes("\n")) return;
-      socket.destroy();
-      resolve(JSON.parse(answer) as Record<string, unknown>);
-    });
-    socket.write(`${JSON.stringify(request)}\n`);
+/** Those that were parked before one could not be are in `parked` too. */
+async function parkAll(berths: readonly Berth[], parked: Parked[]): Promise<void> {
+  const parking = berths.map(async (berth) => {
+    const { device, listenFd, socketPath } = berth;
+    const cargo = { spec: device.spec, socketPath, listenFd, parked: await device.park() };
+    parked.push({ berth, cargo });
   });
+  const ends = await Promise.allSettled(parking);
+  parked.sort((a, b) => berths.indexOf(a.berth) - berths.indexOf(b.berth));
+  const refusal = ends.find((end) => end.status === "rejected");
+  if (refusal !== undefined) throw refusal.reason;
 }
 
-const noControl = (path: string, error: Error): FerryError =>
-  new FerryError("no-control", `the control socket ${path} does not answer: ${error.message}.`);
+/** What a successor needs beside the devices; `check` throws what speaks against a berth. */
+export type CheckBerth = (berth: Berth, index: number) => Promise<void>;
 
 /**
  * The new side: makes the same devices as the process behind `controlPath`, then takes over. The
  * workers are started before the old process is asked, so that clients wait for the handover alone.
  */
-export async function takeOver(host: Host, controlPath: string): Promise<void> {
-  const manifest = await askControl(controlPath, { method: "manifest" });
-  const specs = (manifest["devices"] ?? []) as DeviceSpec[];
-  const devices = await Promise.all(specs.map((spec) => host.make(spec)));
+export async function takeOver(
+  host: Host,
+  controlPath: string,
+  manifest: Manifest,
+  check: CheckBerth,
+): Promise<Succession> {
+  const devices = await Promise.all(manifest.devices.map((spec) => host.make(spec)));
   const path = `${controlPath}.${process.pid}`;
   const listener = listenUnix(path, 1);
   let socket = -1;
   try {
-    const handedOver = askControl(controlPath, { method: "hand-over", to: path });
-    handedOver.catch(() => {});
-    if (!(await readable(listener, stepTimeoutMs))) await refuse(handedOver);
-    socket = acceptUnix(listener);
-    const cargo = receiveCargo(socket);
-    if (cargo.length !== devices.length) throw refused("it serves other devices now");
-    await Promise.all(cargo.map(({ parked }, i) => devices[i]?.install(parked)));
-    if (!say(socket, Word.ready)) throw refused("it has gone");
-    if ((await hear(socket, stepTimeoutMs)) !== Word.go) throw refused("it keeps its devices");
-    for (const [i, device] of devices.entries()) {
-      const { parked, listenFd, socketPath } = cargo[i] as Cargo;
-      await device.resume(parked);
-      host.moor({ device, listenFd, socketPath });
+    const request = { to: path, format: handoverFormat, version: ownVersion };
+    const asked = askControl(controlPath, { ...request, method: "hand-over" });
+    const why = asked.then(() => silence, messageOf);
+    const beganMs = performance.now();
+    // Refused before it is called, or called: whichever comes first.
+    const called = readable(listener, stepTimeoutMs);
+    const isCalled = await Promise.race([called, why.then(() => false)]);
+    if (!isCalled) {
+      closeFd(connectUnix(path, SOCK_NONBLOCK));
+      await called;
+      throw refused(await soon(why));
     }
+    socket = acceptUnix(listener);
+    const cargo = await receive(socket, why);
+    if (cargo.length !== devices.length) throw refused("it serves other devices now.");
+    const berths = cargo.map(({ listenFd, socketPath }, i) => {
+      return { device: devices[i] as ServedDevice, listenFd, socketPath };
+    });
+    for (const [i, berth] of berths.entries()) await check(berth, i);
+    await Promise.all(cargo.map(({ parked }, i) => devices[i]?.install(parked)));
+    if (!say(socket, Word.ready)) throw refused(await soon(why));
+    if ((await hear(socket, stepTimeoutMs)) !== Word.go) throw refused(await soon(why));
+    // From here on the devices are ours, even if the old process has just died.
+    say(socket, Word.own);
+    for (const [i, { parked }] of cargo.entries()) await devices[i]?.resume(parked);
+    for (const berth of berths) host.moor(berth);
+    const waitedMs = performance.now() - beganMs;
+    // Its journals and its control socket are free once it has ended.
+    await hear(socket, stepTimeoutMs);
+    return { version: manifest.version, pid: manifest.pid, waitedMs };
   } finally {
     closeFd(socket);
     closeFd(listener);
@@ -136,10 +159,26 @@ export async function takeOver(host: Host, controlPath: string): Promise<void> {
   }
 }
 
-const refused = (why: string): FerryError =>
-  new FerryError("not-handed-over", `the process to succeed does not hand over: ${why}.`);
-
-async function refuse(handedOver: Promise<Record<string, unknown>>): Promise<never> {
-  const answer = await Promise.race([handedOver, Promise.resolve({ error: "it does not answer" })]);
-  throw refused(String((answer as Record<string, unknown>)["error"]));
+/** A reason that the old process gives says more than that its connection has ended. */
+async function receive(socket: number, why: Promise<string>): Promise<Cargo[]> {
+  try {
+    return receiveCargo(socket);
+  } catch (thrown) {
+    const reason = await soon(why);
+    throw reason === silence ? thrown : refused(reason);
+  }
 }
+
+/** Why the old process refused, if it says so soon. */
+async function soon(why: Promise<string>): Promise<string> {
+  const late = new Promise<string>((resolve) => setTimeout(resolve, reasonMs, silence));
+  return await Promise.race([why, late]);
+}
+
+const failed = (what: string): FerryError =>
+  new FerryError("not-handed-over", `the successor ${what}.`);
+
+const refused = (why: string): FerryError =>
+  new FerryError("not-handed-over", `the process to succeed does not hand over: ${why}`);
+
+const silence = "it does not answer.";

@@ -4,57 +4,51 @@
  */
 import { performance } from "node:perf_hooks";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import { assert } from "../base/assert.ts";
-import { errnoName } from "../base/errno.ts";
+import { assert, unreachable } from "../base/assert.ts";
+import { errno, errnoName } from "../base/errno.ts";
 import { FerryError, messageOf } from "../base/errors.ts";
 import { describeDevice } from "../device/description.ts";
-import type { VfioDevice, Wiring } from "../device/vfio-device.ts";
+import type { Wiring } from "../device/vfio-device.ts";
+import { offerOf } from "../migration/identity.ts";
 import { End, Session } from "../server/session.ts";
 import { threadId } from "../sys/signal.ts";
 import { ControlWord } from "./control-words.ts";
-import type { Letter, Notice, ParkedDevice, WorkerStart } from "./mail.ts";
+import { IdleTurns } from "./idle-turns.ts";
+import type { Lent, Letter, Notice, ParkedDevice, WorkerStart } from "./mail.ts";
+import { makeDevice } from "./make-device.ts";
+import { MigrationDesk, type Reply } from "./migration-desk.ts";
 
 const { spec, words } = workerData as WorkerStart;
 assert(parentPort !== null, "worker.ts runs as a worker");
 const port = parentPort;
 const tell = (notice: Notice): void => port.postMessage(notice);
 
-const device = await make().catch((thrown: unknown) => {
+const made = await makeDevice(spec).catch((thrown: unknown) => {
   const code = thrown instanceof FerryError ? thrown.code : "no-device";
   tell({ kind: "failed", code, reason: messageOf(thrown) });
   process.exit();
 });
+const { device } = made;
 const mailWaits = (): boolean =>
   Atomics.load(words, ControlWord.posted) !== Atomics.load(words, ControlWord.taken);
-const session = new Session(device, mailWaits, () => performance.now());
+/** From here on the thread may block: whoever posts after this look has to wake it. */
+const interrupted = (): boolean => {
+  Atomics.store(words, ControlWord.blocks, 1);
+  return mailWaits();
+};
+const session = new Session(device, interrupted, () => performance.now());
+const desk = new MigrationDesk(device.name, made.migratable, session);
+const idle = new IdleTurns(device);
 const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [] };
 let stopped = false;
 
-/** What a device's module exports. */
-interface DeviceModule {
-  create?(options: Readonly<Record<string, string>>): VfioDevice;
-  readonly options?: Readonly<Record<string, unknown>>;
-}
-
-async function make(): Promise<VfioDevice> {
-  const { create, options } = (await import(spec.module)) as DeviceModule;
-  if (create === undefined) {
-    throw new FerryError("no-device", `${spec.name} exports no function create(options).`);
-  }
-  const known = Object.keys(options ?? {});
-  const unknown = Object.keys(spec.options).find((name) => !known.includes(name));
-  if (options !== undefined && unknown !== undefined) {
-    const list = known.length === 0 ? "none" : known.join(", ");
-    throw new FerryError(
-      "unknown-option",
-      `${spec.name} has no option ${unknown}; it has ${list}.`,
-    );
-  }
-  return create(spec.options);
-}
-
 /** A device at rest; its client, if there is one, waits. */
 function park(): ParkedDevice {
+  const master = made.migratable?.master ?? "none";
+  if (master !== "none") {
+    const who = master === "vmm" ? "its VMM" : "an operator";
+    throw new FerryError("not-parkable", `${device.name} cannot be parked now: ${who} moves it.`);
+  }
   const wiring = session.connected ? device.park() : null;
   if (device.state === null || (session.connected && wiring === null)) {
     throw new FerryError("not-parkable", `${device.name} cannot be parked now.`);
@@ -71,11 +65,40 @@ function install({ wiring, state }: Pick<ParkedDevice, "wiring" | "state">): voi
   }
 }
 
+/** What the client has connected; null when there is none. */
+function wiringNow(): Wiring | null {
+  if (!session.connected) return null;
+  const wiring = device.wiring?.() ?? null;
+  if (wiring !== null) return wiring;
+  throw new FerryError("busy", `the VMM of ${device.name} logs what it writes: let it end that.`);
+}
+
+function offer(): ReturnType<typeof offerOf> {
+  wiringNow();
+  return offerOf(device);
+}
+
+function lend(resets: number): Lent {
+  const wiring = wiringNow();
+  if (made.migratable?.resets !== resets) {
+    throw new FerryError("guest-reset", `the guest has reset ${device.name}; it runs on.`);
+  }
+  return { connection: session.connected ? session.export() : null, wiring };
+}
+
+function wire(wiring: Wiring): void {
+  const result = device.wire?.(wiring) ?? -errno.EOPNOTSUPP;
+  if (result < 0) {
+    const reason = errnoName(result);
+    throw new FerryError("not-taken", `${device.name} cannot take a client over: ${reason}.`);
+  }
+}
+
 /** Does what a letter asks and returns the answer. */
 function obey(letter: Letter): unknown {
   switch (letter.op) {
     case "open":
-      session.open(letter.ask.fd, letter.ask.unparsed);
+      session.open(letter.ask.fd, letter.ask.unparsed, desk.ordered);
       return null;
     case "install":
       install(letter.ask);
@@ -90,28 +113,54 @@ function obey(letter: Letter): unknown {
       return park();
     case "report": {
       const { connected, frozen, served } = session;
-      return { device: describeDevice(device), connected, frozen, served };
+      const counters = device.counters ?? {};
+      return { device: describeDevice(device), connected, frozen, served, counters };
     }
+    case "offer":
+      return offer();
+    case "lend":
+      return lend(letter.ask.resets);
+    case "wire":
+      wire(letter.ask);
+      return null;
+    case "unwire":
+      device.detach();
+      device.attach(null);
+      return null;
     case "stop":
       if (session.connected) session.close();
       stopped = true;
       return null;
+    default:
+      return unreachable(letter as never);
   }
 }
 
+/** Byte arrays are handed over, not copied. */
+function replyTo(id: number): Reply {
+  return {
+    answer: (answer) => {
+      const handed = answer instanceof Uint8Array ? [answer.buffer as ArrayBuffer] : [];
+      port.postMessage({ kind: "answer", id, answer } satisfies Notice, handed);
+    },
+    refuse: (reason) => tell({ kind: "refusal", id, reason }),
+  };
+}
+
 function readMail(): void {
+  Atomics.store(words, ControlWord.blocks, 0);
   while (mailWaits()) {
     const received = receiveMessageOnPort(port) as { message: Letter } | undefined;
     if (received === undefined) continue;
-    const { id } = received.message;
+    Atomics.add(words, ControlWord.taken, 1);
+    const letter = received.message;
+    const reply = replyTo(letter.id);
     try {
-      tell({ kind: "answer", id, answer: obey(received.message) });
+      if (!desk.obey(letter, reply)) reply.answer(obey(letter));
     } catch (thrown) {
       if (!(thrown instanceof FerryError)) throw thrown;
-      tell({ kind: "refusal", id, reason: thrown.message });
+      reply.refuse(thrown.message);
     }
-    Atomics.add(words, ControlWord.taken, 1);
-    Atomics.notify(words, ControlWord.taken);
   }
 }
 
@@ -119,7 +168,8 @@ Atomics.store(words, ControlWord.thread, threadId());
 tell({ kind: "ready" });
 while (!stopped) {
   if (!session.connected) {
-    Atomics.wait(words, ControlWord.posted, Atomics.load(words, ControlWord.taken));
+    if (!idle.turn())
+      Atomics.wait(words, ControlWord.posted, Atomics.load(words, ControlWord.taken));
   } else if (session.run() === End.closed) {
     session.close();
     tell({ kind: "ended" });

@@ -191,6 +191,25 @@ export class DirtyLog {
     return bitmapBytes(count) > capacity ? -errno.EINVAL : count;
   }
 
+  /**
+   * The addresses of the logged pages that touch the range, in no order; null when there are more
+   * than `max`, or when it is not known any more which they are.
+   */
+  pages(iova: number, length: number, max: number): number[] | null {
+    if (this.#saturated) return null;
+    const pages: number[] = [];
+    this.#eachChunk(iova, iova + length, (chunk, chunkStart) => {
+      for (const [byte, bits] of chunk.entries()) {
+        for (let page = byte * 8, left = bits; left !== 0; page++, left >>>= 1) {
+          const at = chunkStart + page * this.#pageSize;
+          const touches = at < iova + length && at + this.#pageSize > iova;
+          if ((left & 1) !== 0 && touches && pages.length <= max) pages.push(at);
+        }
+      }
+    });
+    return pages.length > max ? null : pages;
+  }
+
   /** Calls `visit` for the chunks that touch the range, by whichever of both is fewer. */
   #eachChunk(from: number, to: number, visit: (chunk: Uint8Array, start: number) => void): void {
     const first = Math.floor(from / this.#span);

@@ -1,7 +1,7 @@
 import { assert } from "../base/assert.ts";
 import { errno } from "../base/errno.ts";
 import { closeFd } from "../sys/descriptors.ts";
-import { DirtyLog, type LoggedRange } from "./dirty-log.ts";
+import { DirtyLog, type LoggedRange, loggedPageMin } from "./dirty-log.ts";
 import {
   addressEnd,
   DmaMap,
@@ -12,7 +12,7 @@ import {
 import { FileTable } from "./file-table.ts";
 import { type GuestFile, Reach } from "./guest-file.ts";
 import { FileIdentity } from "./open-file.ts";
-import { Direction, type MessageDma, pending, type Transfer } from "./transfer.ts";
+import { Direction, type MessageDma, pending, Touches, type Transfer } from "./transfer.ts";
 import { type WindowPool, windows } from "./window-pool.ts";
 
 /** One DMA_MAP, as `DmaMapping` of the device contract. */
@@ -37,6 +37,16 @@ export class Cursor {
 /** From so many message writes on, those that have ended are looked for and dropped. */
 const endedWritesMax = 64;
 
+/** Pages that are shown to a VMM at most: 4 GiB of memory. */
+export const touchedPagesMax = 1_048_576;
+
+/**
+ * What is done for a VMM that copies memory and does not see what a device writes to its files:
+ * nothing; it is kept which pages were written, to be shown when all stands still; or nothing is
+ * written there, and all of it sent to the VMM, also what is unmapped before anything stands still.
+ */
+export type WriteWatch = "off" | "kept" | "sent";
+
 /** Limits and the windows to use; the defaults are what a server offers. */
 export interface GuestMemoryOptions {
   readonly mapsMax?: number;
@@ -54,11 +64,21 @@ export class GuestMemory {
   readonly cursor = new Cursor();
   /** Who carries DMA where there is no file; null when nobody does. */
   messages: MessageDma | null = null;
+  /** Has there been any mapping so far? */
+  wasMapped = false;
   readonly #map: DmaMap;
   readonly #sizeMax: number;
   readonly #files: FileTable;
   readonly #log = new DirtyLog();
   readonly #messageWrites = new Set<Transfer>();
+  /** What was written through files since `watchWrites`; a VMM sees nothing of that by itself. */
+  readonly #written = new DirtyLog();
+  /** Was any of it unmapped since? */
+  #writtenIsLost = false;
+  /** Has any log to hear of writes? */
+  #marks = false;
+  /** Does all that is written go by messages? */
+  #sends = false;
   #generation = 0;
 
   constructor(options: GuestMemoryOptions = {}) {
@@ -77,7 +97,7 @@ export class GuestMemory {
     return this.#files.count;
   }
 
-  /** Changes whenever a mapping goes away, and with it what a kept cursor was good for. */
+  /** Changes whenever a kept cursor may be good for nothing: when a mapping goes, for instance. */
   get generation(): number {
     return this.#generation;
   }
@@ -111,6 +131,7 @@ export class GuestMemory {
       readable: mapping.readable && (file?.identity.readable ?? true),
       writable: mapping.writable && (file?.identity.writable ?? true),
     };
+    this.wasMapped = true;
     this.#map.insert(new DmaRegion(iova, size, permission, file, offset, mapping.mayMap));
     return 0;
   }
@@ -137,6 +158,9 @@ export class GuestMemory {
   #drop(region: DmaRegion): void {
     this.#generation += 1;
     this.#log.forget(region.iova, region.size);
+    if (this.#written.active && this.#written.pages(region.iova, region.size, 0) === null) {
+      this.#writtenIsLost = true;
+    }
     if (region.file !== null) this.#files.release(region.file);
   }
 
@@ -196,6 +220,7 @@ export class GuestMemory {
       if (!(write ? region.writable : region.readable)) return -errno.EACCES;
       const { file, mayMap } = region;
       byMessages ||= file === null || file.reachOf(mayMap) === Reach.messages;
+      byMessages ||= write && this.#sends;
       done = region.end - iova;
     }
     return byMessages ? -errno.EINPROGRESS : 0;
@@ -220,9 +245,9 @@ export class GuestMemory {
     length: number,
   ): number {
     const { file, shift, mayMap } = region;
-    if (file === null) return -errno.EINPROGRESS;
+    if (file === null || this.#sends) return -errno.EINPROGRESS;
     // Also for a write that fails: a part of it may have reached the memory.
-    if (this.#log.active) this.#log.mark(iova, length);
+    if (this.#marks) this.#mark(iova, length);
     return file.write(iova + shift, bytes, at, length, mayMap);
   }
 
@@ -238,6 +263,7 @@ export class GuestMemory {
     write: boolean,
     cursor: Cursor = this.cursor,
   ): Cursor | null {
+    if (write && this.#sends) return null;
     const region = this.#map.lookup(iova);
     if (region === null || iova + length > region.end || length === 0) return null;
     const { file, mayMap } = region;
@@ -248,8 +274,13 @@ export class GuestMemory {
     cursor.bytes = shown.bytes;
     cursor.view = shown.view;
     cursor.at = file.shownAt;
-    if (write && this.#log.active) this.#log.mark(iova, length);
+    if (write && this.#marks) this.#mark(iova, length);
     return cursor;
+  }
+
+  #mark(iova: number, length: number): void {
+    this.#log.mark(iova, length);
+    this.#written.mark(iova, length);
   }
 
   /**
@@ -304,13 +335,51 @@ export class GuestMemory {
   loggingStart(pageSize: number, ranges: readonly LoggedRange[]): number {
     const result = this.#log.start(pageSize, ranges);
     if (result === 0) this.#markPending();
+    this.#heed();
     return result;
   }
 
   /** DMA_LOGGING_STOP; to stop twice is no mistake. */
   loggingStop(): number {
     this.#log.stop();
+    this.#heed();
     return 0;
+  }
+
+  #heed(): void {
+    this.#marks = this.#log.active || this.#written.active;
+  }
+
+  /** From here on memory is written like this. It costs nothing of the VMM's own log. */
+  watchWrites(how: WriteWatch): void {
+    this.#written.stop();
+    this.#writtenIsLost = false;
+    if (how !== "off") this.#written.start(loggedPageMin, []);
+    const sends = how === "sent";
+    if (sends !== this.#sends) this.#generation += 1;
+    this.#sends = sends;
+    this.#heed();
+  }
+
+  /**
+   * A write of what is there already to every page that was written since `watchWrites`: its VMM
+   * learns by it that they have changed. ENODATA when that is not known, E2BIG for too many pages,
+   * EFAULT when one of them is not mapped any more.
+   */
+  touches(): Touches | number {
+    if (!this.#written.active) return -errno.ENODATA;
+    if (this.#writtenIsLost) return -errno.EFAULT;
+    const pages = this.#written.pages(0, addressEnd, touchedPagesMax);
+    if (pages === null) return -errno.E2BIG;
+    const bytes = new Uint8Array(pages.length);
+    const places: number[] = [];
+    for (const page of pages) {
+      const result = this.read(page, bytes, places.length, 1);
+      if (result === 0) places.push(page);
+      // What goes by messages is the VMM's own writing.
+      else if (result !== -errno.EINPROGRESS) return result;
+    }
+    return new Touches(places, bytes);
   }
 
   /** DMA_LOGGING_REPORT, as `DirtyLog.report`; ENOENT for a range of which nothing is mapped. */

@@ -35,6 +35,18 @@ export class Transfer {
   }
 }
 
+/** A write of one byte to each of many places; always carried by messages. */
+export class Touches extends Transfer {
+  /** Where byte n of the transfer goes. */
+  readonly places: readonly number[];
+
+  constructor(places: readonly number[], bytes: Uint8Array) {
+    super();
+    this.places = places;
+    this.set(Direction.write, 0, bytes, 0, places.length);
+  }
+}
+
 /** Whoever can carry DMA by messages (DMA_READ, DMA_WRITE): the server's session. */
 export interface MessageDma {
   /** Takes a pending transfer; 0, or a negated errno when it cannot be carried. */

@@ -1,8 +1,9 @@
 /** DEVICE_FEATURE, MIG_DATA_READ, MIG_DATA_WRITE. */
+import { assert } from "../base/assert.ts";
 import { errno } from "../base/errno.ts";
-import type { MigrationSink } from "../device/vfio-device.ts";
+import { deferred, type MigrationSink } from "../device/vfio-device.ts";
 import { DeviceFeature, FeatureFlags } from "../spec/vfio.ts";
-import { MigData } from "../spec/vfio-user.ts";
+import { MigData, OwnFeature } from "../spec/vfio-user.ts";
 import { dataXferBytesMax } from "./limits.ts";
 import type { Request } from "./request.ts";
 
@@ -10,7 +11,7 @@ const { mask } = FeatureFlags;
 
 /**
  * The feature's data is served in place: the request's is copied to the reply, the answer
- * overwrites it.
+ * overwrites it. A set may be `deferred`; the session replies then when the device has its result.
  */
 export function deviceFeature(request: Request): number {
   const { argsz, flags } = DeviceFeature.get(request.view, request.at);
@@ -21,11 +22,14 @@ export function deviceFeature(request: Request): number {
   if (argsz < DeviceFeature.size || (flags & ~FeatureFlags.all) !== 0) return -errno.EINVAL;
   if (!probe && get === set) return -errno.EINVAL;
   if (set && !probe && argsz < request.length) return -errno.EINVAL;
-  const { outbox, replyAt, device } = request;
+  const { outbox, replyAt, device, peer } = request;
+  const isOwn = (flags & mask.index) === OwnFeature.precopyInfo;
+  if (isOwn && !peer.precopyInfo) return -errno.ENOTTY;
   const dataAt = replyAt + DeviceFeature.size;
   outbox.bytes.set(request.bytes.subarray(request.at, request.at + request.length), replyAt);
   const capacity = Math.min(argsz - DeviceFeature.size, dataXferBytesMax);
   const answered = device.feature(flags, outbox.bytes, dataAt, dataBytes, capacity);
+  assert(answered !== deferred || (set && !probe), `${device.name} defers a feature that is read`);
   if (answered < 0) return answered;
   if (probe || set) return request.length;
   outbox.view.setUint32(replyAt, DeviceFeature.size + answered, true);

@@ -9,6 +9,7 @@ import { messageBytesMax, msgFdsMax, receiveSlackBytes } from "./limits.ts";
 import { nothingUnsent, Outbox, type Unsent } from "./outbox.ts";
 
 const capacity = messageBytesMax + receiveSlackBytes;
+const nothing: Uint8Array = new Uint8Array(0);
 
 /** What an exported socket leaves behind; see {@link Lane.export}. */
 export interface LaneState {
@@ -84,15 +85,19 @@ export class Lane {
     if (!this.framer.attach(fds)) channel.closeReceived();
   }
 
-  /** Stops using the socket and tells all that a successor needs; the socket stays open. */
-  export(): LaneState {
+  /**
+   * Stops using the socket and tells all that a successor needs; the socket stays open. A `last`
+   * message goes along behind what is unsent.
+   */
+  export(last = nothing): LaneState {
     const { framer, outbox } = this;
+    const unsent = outbox.takeUnsent();
     const state: LaneState = {
       fd: this.channel.fd,
       unparsed: this.bytes.slice(framer.start, framer.end),
       skip: framer.skipping,
       pendingFds: framer.pendingFds(),
-      unsent: outbox.takeUnsent(),
+      unsent: { ...unsent, bytes: joined(unsent.bytes, last) },
     };
     framer.takeAllFds();
     this.channel.fd = -1;
@@ -110,6 +115,13 @@ export class Lane {
     closeFd(this.channel.fd);
     this.channel.fd = -1;
   }
+}
+
+function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const all = new Uint8Array(first.length + second.length);
+  all.set(first);
+  all.set(second, first.length);
+  return all;
 }
 
 /** True for results of `receive` that only mean "nothing now". */

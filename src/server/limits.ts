@@ -19,6 +19,7 @@ export const offered: Limits = {
   pgsizes: 4096,
   writeMultiple: true,
   twinSocket: true,
+  precopyInfo: true,
 };
 
 /** Space behind a message in progress, so that a batch of small requests takes one receive. */
@@ -36,6 +37,15 @@ export const loanBytesMin = 65_536;
 
 /** Requests served between two looks at the control word and the outbox. */
 export const batchRequestsMax = 64;
+
+/**
+ * Requests that a fence serves at most: more than the receive buffer, what the kernel has behind it
+ * and the hold queue together can have. A client that sends on and on is not waited for.
+ */
+export const fenceRequestsMax = 131_072;
+
+/** Descriptors of a device that are polled on its behalf. */
+export const watchesMax = 1024;
 
 /**
  * Region accesses set aside while the device is frozen in hold mode; a fuller queue stops reading.

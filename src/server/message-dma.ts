@@ -1,6 +1,6 @@
 import { errno } from "../base/errno.ts";
 import { writeU53 } from "../base/struct.ts";
-import { Direction, type MessageDma, pending, type Transfer } from "../memory/transfer.ts";
+import { Direction, type MessageDma, pending, Touches, type Transfer } from "../memory/transfer.ts";
 import { Command, DmaAccess, Header, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
 import type { Lane } from "./lane.ts";
 import { dataXferBytesMax, dmaInFlightMax, dmaReplyTimeoutMs, transfersMax } from "./limits.ts";
@@ -92,7 +92,8 @@ export class DmaPump implements MessageDma {
 
   cancel(iova: number, size: number): void {
     for (const transfer of [...this.#transfers]) {
-      const touches = transfer.iova < iova + size && iova < transfer.iova + transfer.length;
+      const within = transfer.iova < iova + size && iova < transfer.iova + transfer.length;
+      const touches = within || transfer instanceof Touches;
       if (touches) this.#end(transfer, -errno.ECANCELED);
     }
   }
@@ -114,11 +115,21 @@ export class DmaPump implements MessageDma {
     const lane = this.#lane();
     for (let i = 0; i < this.#transfers.length; i++) {
       const transfer = this.#transfers[i] as Transfer;
+      if (transfer instanceof Touches) this.#postMost(lane, transfer);
       while (transfer.asked < transfer.length) {
         const slot = lane.outbox.open ? this.#freeSlot() : undefined;
         if (slot === undefined) return;
         this.#ask(lane, slot, transfer);
       }
+    }
+  }
+
+  /** All but the last byte of it, to which nobody answers: the last answer stands for all. */
+  #postMost(lane: Lane, transfer: Touches): void {
+    while (transfer.asked < transfer.length - 1 && lane.outbox.open) {
+      const { noReply } = HeaderFlags.mask;
+      this.#command(lane, this.#freshId(), MessageType.command | noReply, transfer, 1);
+      transfer.done += 1;
     }
   }
 
@@ -145,18 +156,26 @@ export class DmaPump implements MessageDma {
     slot.count = count;
     slot.deadlineMs = this.#now() + dmaReplyTimeoutMs;
     this.#inFlight += 1;
+    this.#command(lane, slot.id, MessageType.command, transfer, count);
+  }
+
+  /** Writes a command for the next `count` bytes of a transfer. */
+  #command(lane: Lane, id: number, flags: number, transfer: Transfer, count: number): void {
+    const write = transfer.direction === Direction.write;
+    const { asked } = transfer;
+    const place = transfer instanceof Touches ? transfer.places[asked] : transfer.iova + asked;
     const { outbox } = lane;
     const { at, view } = outbox;
     const size = headBytes + (write ? count : 0);
-    view.setUint16(at + Header.offset.messageId, slot.id, true);
-    view.setUint16(at + Header.offset.command, slot.command, true);
+    view.setUint16(at + Header.offset.messageId, id, true);
+    view.setUint16(at + Header.offset.command, write ? Command.dmaWrite : Command.dmaRead, true);
     view.setUint32(at + Header.offset.messageSize, size, true);
-    view.setUint32(at + Header.offset.flags, MessageType.command, true);
+    view.setUint32(at + Header.offset.flags, flags, true);
     view.setUint32(at + Header.offset.error, 0, true);
-    writeU53(view, at + Header.size + DmaAccess.offset.address, transfer.iova + transfer.asked);
+    writeU53(view, at + Header.size + DmaAccess.offset.address, place as number);
     writeU53(view, at + Header.size + DmaAccess.offset.count, count);
     if (write) {
-      const from = transfer.at + transfer.asked;
+      const from = transfer.at + asked;
       outbox.bytes.set(transfer.bytes.subarray(from, from + count), at + headBytes);
     }
     outbox.commit(size);

@@ -1,4 +1,5 @@
 /** Which handler serves which command. VERSION is the session's own. */
+import { errno } from "../base/errno.ts";
 import { DeviceFeature, DeviceInfo, IrqInfo, IrqSet, RegionInfo } from "../spec/vfio.ts";
 import {
   Command,
@@ -19,8 +20,9 @@ import {
   deviceReset,
 } from "./info-commands.ts";
 import { deviceSetIrqs } from "./irq-commands.ts";
+import { msgFdsMax } from "./limits.ts";
 import { regionRead, regionWrite, regionWriteMulti } from "./region-commands.ts";
-import type { Route } from "./request.ts";
+import type { Request, Route } from "./request.ts";
 
 const table: ReadonlyArray<readonly [Command, Route]> = [
   [Command.dmaMap, { minimum: DmaMap.size, handle: dmaMap }],
@@ -40,7 +42,15 @@ const table: ReadonlyArray<readonly [Command, Route]> = [
 ];
 
 /** Indexed by command number; a hole is a command that nobody serves. */
-export const routes: ReadonlyArray<Route | undefined> = Array.from(
+const routes: ReadonlyArray<Route | undefined> = Array.from(
   { length: Math.max(...table.map(([command]) => command)) + 1 },
   (_, command) => table.find(([number]) => number === command)?.[1],
 );
+
+/** Finds the command's handler; more descriptors than we said we take are refused with it. */
+export function handle(request: Request, command: number): number {
+  const route = routes[command];
+  if (route === undefined || request.length < route.minimum) return -errno.EINVAL;
+  if (request.fds.length > msgFdsMax) return -errno.EINVAL;
+  return route.handle(request);
+}

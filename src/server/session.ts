@@ -1,20 +1,24 @@
+import { assert } from "../base/assert.ts";
 import { errno } from "../base/errno.ts";
-import type { VfioDevice, Watch } from "../device/vfio-device.ts";
+import { deferred, type VfioDevice, type Watch } from "../device/vfio-device.ts";
 import { Command, Header, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
-import { POLLIN, POLLOUT } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
-import { PollSet } from "../sys/poll.ts";
 import { socketPair } from "../sys/unix.ts";
 import { Frame } from "../wire/framer.ts";
 import { defaultLimits, type Limits } from "../wire/negotiate.ts";
 import { agree } from "./agreement.ts";
+import type { ConnectionState } from "./connection-state.ts";
 import { DroppingDevice, Freeze, touchesBar } from "./freeze.ts";
 import { HoldQueue } from "./hold.ts";
-import { isQuiet, Lane, type LaneState } from "./lane.ts";
-import { batchRequestsMax, msgFdsMax } from "./limits.ts";
+import { isQuiet, Lane } from "./lane.ts";
+import { LateReply } from "./late-reply.ts";
+import { batchRequestsMax, fenceRequestsMax } from "./limits.ts";
+import { Lookout } from "./lookout.ts";
 import { DmaPump } from "./message-dma.ts";
+import { completeReply } from "./reply.ts";
 import { Request } from "./request.ts";
-import { routes } from "./routes.ts";
+import { handle } from "./routes.ts";
+import { Touching } from "./touching.ts";
 
 /** Why `run` came back. */
 export const End = {
@@ -25,29 +29,14 @@ export const End = {
 } as const;
 export type End = (typeof End)[keyof typeof End];
 
-/** A connection at a message boundary, as plain data and descriptors: enough to go on elsewhere. */
-export interface ConnectionState {
-  readonly main: LaneState;
-  readonly twin: LaneState | null;
-  readonly negotiated: boolean;
-  readonly peer: Limits;
-  readonly freeze: Freeze;
-  /** Region accesses that wait for the thaw. */
-  readonly held: Uint8Array;
-  /** Ids of DMA commands that were given up and may still be answered. */
-  readonly abandonedIds: readonly number[];
-}
-
-const watchesMax = 1024;
 const noFds: readonly number[] = [];
+const noReply = new Uint8Array(0);
 const noWatches: readonly Watch[] = [];
 
 /**
  * One client of one device: receives, serves, replies, and gives the device its turns. It blocks
- * the
- * thread that runs it in exactly one of three places: `recvmsg` when nothing is pending, `poll`
- * while
- * answers, events or unsent bytes are outstanding, nowhere while the device has work.
+ * the thread that runs it in exactly one of three places: `recvmsg` when nothing is pending, `poll`
+ * while answers, events or unsent bytes are outstanding, nowhere while the device has work.
  */
 export class Session {
   readonly #device: VfioDevice;
@@ -56,14 +45,19 @@ export class Session {
   readonly #main = new Lane();
   #twin: Lane | null = null;
   readonly #pump: DmaPump;
-  readonly #poll = new PollSet(watchesMax + 2);
+  readonly #lookout = new Lookout();
   readonly #held = new HoldQueue();
+  readonly #late = new LateReply();
   readonly #request: Request;
   #negotiated = false;
   #closing = false;
   #freeze: Freeze = Freeze.none;
+  /** For whoever shows the client what the device wrote, whatever stands still. */
+  readonly touching: Touching;
   /** Requests served since the thread started. */
   served = 0;
+  /** False: it never blocks, for a thread that has more to do than to serve one client. */
+  waits = true;
 
   /** `interrupted` is asked between requests and after every interrupted wait. */
   constructor(device: VfioDevice, interrupted: () => boolean, now: () => number) {
@@ -71,6 +65,7 @@ export class Session {
     this.#dropping = new DroppingDevice(device);
     this.#interrupted = interrupted;
     this.#pump = new DmaPump(() => (this.#twin?.isOpen === true ? this.#twin : this.#main), now);
+    this.touching = new Touching(this.#pump);
     const { outbox, bytes, view } = this.#main;
     this.#request = new Request(device, outbox, bytes, view, defaultLimits);
   }
@@ -84,11 +79,12 @@ export class Session {
   }
 
   /**
-   * Serves a fresh connection from its first byte on; some bytes may have been received already.
+   * Serves a fresh connection from its first byte on; some bytes may have been received already. It
+   * may stand still from there on.
    */
-  open(fd: number, unparsed?: Uint8Array<ArrayBuffer>, pending?: LaneState["pendingFds"]): void {
-    this.#main.open(fd, unparsed, pending);
-    this.#begin(false, defaultLimits, Freeze.none, []);
+  open(fd: number, unparsed?: Uint8Array<ArrayBuffer>, freeze: Freeze = Freeze.none): void {
+    this.#main.open(fd, unparsed);
+    this.#begin(false, defaultLimits, freeze, []);
     this.#held.restart(new Uint8Array(0));
   }
 
@@ -104,7 +100,8 @@ export class Session {
     this.#negotiated = negotiated;
     this.#closing = false;
     this.#request.peer = peer;
-    this.freeze(freeze);
+    this.#stand(freeze);
+    this.#late.forget();
     this.#pump.start(peer.maxDataXferSize, abandoned);
     this.#device.attach(this.#pump);
   }
@@ -115,12 +112,15 @@ export class Session {
   }
 
   /**
-   * Lets the connection go for a successor: nothing is closed, transfers end and will run again.
+   * Lets the connection go for a successor: nothing is closed, transfers end and will run again. A
+   * device that is at rest has no answer deferred, or has its result.
    */
   export(): ConnectionState {
     this.#pump.cancelAll();
+    const late = this.#late.waits ? this.#late.take(this.#device) : noReply;
+    assert(late !== null, `${this.#device.name} was parked and owes an answer`);
     const state: ConnectionState = {
-      main: this.#main.export(),
+      main: this.#main.export(late),
       twin: this.#twin?.isOpen === true ? this.#twin.export() : null,
       negotiated: this.#negotiated,
       peer: this.#request.peer,
@@ -129,27 +129,56 @@ export class Session {
       abandonedIds: this.#pump.outstandingIds,
     };
     this.#held.restart(new Uint8Array(0));
-    this.freeze(Freeze.none);
+    this.#stand(Freeze.none);
     return state;
   }
 
   /** Ends the connection; the device keeps its state and loses its wiring. */
   close(): void {
     this.#pump.cancelAll();
+    this.touching.settle();
+    this.#late.forget();
     this.#main.close();
     this.#twin?.close();
     this.#device.detach();
     this.#device.attach(null);
     this.#held.restart(new Uint8Array(0));
-    this.freeze(Freeze.none);
+    this.#stand(Freeze.none);
   }
 
   /**
-   * Switches between running and the two modes of freezing; what was held is served after a thaw.
+   * Switches between running and the two modes of freezing. What was held is served after a thaw;
+   * before accesses are dropped, all that came until now is served.
    */
   freeze(mode: Freeze): void {
+    if (mode === Freeze.drop) this.fence();
+    this.#stand(mode);
+  }
+
+  #stand(mode: Freeze): void {
     this.#freeze = mode;
     this.#request.device = mode === Freeze.drop ? this.#dropping : this.#device;
+  }
+
+  /**
+   * Serves what has arrived, held accesses first, and looks once at every doorbell: whatever the
+   * guest did before has reached the device then. Waits for nothing: not for a client that does not
+   * take its replies either.
+   */
+  fence(): void {
+    const mode = this.#freeze;
+    if (!this.connected || mode === Freeze.drop) return;
+    const { outbox } = this.#main;
+    this.#stand(Freeze.none);
+    for (let served = 0; served < fenceRequestsMax; served += batchRequestsMax) {
+      const more = this.#serveBatch();
+      outbox.flush();
+      const received = this.#receiveMain(false);
+      if (received <= 0 && !isQuiet(received)) this.#closing = true;
+      if (this.#closing || !outbox.open || (received <= 0 && !more)) break;
+    }
+    if (this.#lookout.wait(null, null, this.#watches, 0) > 0) this.#lookout.tell();
+    this.#stand(mode);
   }
 
   /** Serves until the client is gone or somebody wants the thread. */
@@ -160,10 +189,16 @@ export class Session {
       const trouble = this.#main.outbox.flush();
       if (trouble < 0 && !isQuiet(trouble)) return End.closed;
       if (this.#closing && this.#main.outbox.waiting === 0) return End.closed;
-      const working = trouble === 0 && this.#freeze === Freeze.none && this.#giveTurn();
-      const received = this.#wait((more && this.#main.outbox.open) || working);
+      const runs = trouble === 0 && this.#freeze === Freeze.none;
+      const working = (runs || this.#moving) && this.#giveTurn();
+      const received = this.#wait(!this.waits || (more && this.#main.outbox.open) || working);
       if (received <= 0 && !isQuiet(received)) return End.closed;
     }
+  }
+
+  /** True while the device needs its turns whatever its connection does. */
+  get #moving(): boolean {
+    return this.#late.waits || this.touching.active || this.#device.moving === true;
   }
 
   /** One slice of the device's work and its DMA commands; true when it has more to do at once. */
@@ -171,7 +206,18 @@ export class Session {
     const device = this.#device;
     if (device.busy) device.work();
     if (this.#pump.active) this.#sendDma();
+    this.touching.settle();
+    if (this.#late.waits && this.#main.outbox.open) this.#answerLate();
     return device.busy;
+  }
+
+  #answerLate(): void {
+    const reply = this.#late.take(this.#device);
+    if (reply === null) return;
+    const { outbox } = this.#main;
+    outbox.bytes.set(reply, outbox.at);
+    outbox.commit(reply.length);
+    outbox.flush();
   }
 
   #sendDma(): void {
@@ -190,7 +236,7 @@ export class Session {
   /** Receives more, waiting in the way that fits; like `Lane.receive`. */
   #wait(nothingToWaitFor: boolean): number {
     const { outbox } = this.#main;
-    const quiet = outbox.waiting === 0 && !this.#pump.active && this.#watches().length === 0;
+    const quiet = outbox.waiting === 0 && !this.#pump.active && this.#watches.length === 0;
     if (nothingToWaitFor) {
       if (!quiet) return this.#pollOnce(0);
       return this.#receiveMain(false);
@@ -210,29 +256,18 @@ export class Session {
   }
 
   #pollOnce(timeoutMs: number): number {
-    const watches = this.#watches();
-    const poll = this.#poll;
     const twin = this.#twin?.isOpen === true ? this.#twin : null;
-    poll.clear();
-    poll.add(this.#main.channel.fd, this.#interest(this.#main));
-    poll.add(twin?.channel.fd ?? -1, twin === null ? 0 : this.#interest(twin));
-    const watched = Math.min(watches.length, watchesMax);
-    for (let i = 0; i < watched; i++) poll.add(watches[i]?.fd ?? -1, POLLIN);
-    const ready = poll.wait(timeoutMs);
+    const ready = this.#lookout.wait(this.#main, twin, this.#watches, timeoutMs);
     this.#pump.expire();
     if (ready <= 0) return ready === 0 ? -errno.EAGAIN : ready;
-    for (let i = 0; i < watched; i++) if (poll.ready(2 + i) !== 0) watches[i]?.ready();
-    if (twin !== null && (poll.ready(1) & ~POLLOUT) !== 0) this.#receiveTwin(twin);
-    return (poll.ready(0) & ~POLLOUT) === 0 ? -errno.EAGAIN : this.#receiveMain(false);
+    this.#lookout.tell();
+    if (twin !== null && this.#lookout.twinReady) this.#receiveTwin(twin);
+    return this.#lookout.mainReady ? this.#receiveMain(false) : -errno.EAGAIN;
   }
 
   /** A frozen device looks at nothing; what is signalled meanwhile is found after the thaw. */
-  #watches(): readonly Watch[] {
-    return this.#freeze === Freeze.none ? this.#device.watches : noWatches;
-  }
-
-  #interest({ framer, outbox }: Lane): number {
-    return (framer.room() > 0 ? POLLIN : 0) | (outbox.waiting > 0 ? POLLOUT : 0);
+  get #watches(): readonly Watch[] {
+    return this.#freeze === Freeze.none || this.#moving ? this.#device.watches : noWatches;
   }
 
   /** The twin carries answers to our commands and nothing else. */
@@ -275,7 +310,7 @@ export class Session {
   #refuse(at: number, fds: readonly number[]): void {
     for (const fd of fds) closeFd(fd);
     const { view } = this.#main;
-    this.#reply(view, at, -errno.EINVAL);
+    completeReply(this.#request, view, at, -errno.EINVAL);
     if (!this.#negotiated) this.#closing = true;
   }
 
@@ -307,7 +342,9 @@ export class Session {
     request.replyAt = this.#main.outbox.at + Header.size;
     const result = this.#negotiated ? handle(request, command) : this.#negotiate(request, command);
     if (request.fds.length > 0) for (const fd of request.fds) closeFd(fd);
-    if ((flags & HeaderFlags.mask.noReply) === 0) this.#reply(view, at, result);
+    const wanted = (flags & HeaderFlags.mask.noReply) === 0;
+    if (result === deferred) this.#late.keep(request, wanted);
+    else if (wanted) completeReply(request, view, at, result);
     request.replyFds = null;
     request.lentBytes = 0;
   }
@@ -325,36 +362,8 @@ export class Session {
     if (command === Command.dmaRead || command === Command.dmaWrite) {
       this.#pump.answer(bytes, view, at, size);
     } else {
-      this.#reply(view, at, -errno.EINVAL);
+      completeReply(this.#request, view, at, -errno.EINVAL);
     }
-  }
-
-  /**
-   * Completes the reply to the message at `at`: its payload is in place, or `result` is an errno.
-   */
-  #reply(view: DataView, at: number, result: number): void {
-    const { outbox } = this.#main;
-    const request = this.#request;
-    const failed = result < 0;
-    const payload = failed ? 0 : result;
-    const lent = failed ? 0 : request.lentBytes;
-    const out = outbox.view;
-    const to = outbox.at;
-    const size = Header.size + payload;
-    out.setUint32(to, view.getUint32(at, true), true);
-    out.setUint32(to + Header.offset.messageSize, size + lent, true);
-    out.setUint32(
-      to + Header.offset.flags,
-      failed ? MessageType.reply | HeaderFlags.mask.error : MessageType.reply,
-      true,
-    );
-    out.setUint32(to + Header.offset.error, failed ? -result : 0, true);
-    const fds = failed ? null : request.replyFds;
-    if (lent > 0) outbox.commitLent(size, request.lentAddress, lent);
-    else if (fds !== null && fds.length <= request.peer.maxMsgFds) {
-      outbox.commitWithFds(size, fds, request.replyFdsOwned);
-    } else outbox.commit(size);
-    request.replyFdsOwned = false;
   }
 
   /** VERSION, which comes first; anything else, or one that does not fit, ends the connection. */
@@ -380,12 +389,4 @@ export class Session {
     request.replyFds = [theirs];
     request.replyFdsOwned = true;
   }
-}
-
-/** Finds the command's handler; more descriptors than we said we take are refused with it. */
-function handle(request: Request, command: number): number {
-  const route = routes[command];
-  if (route === undefined || request.length < route.minimum) return -errno.EINVAL;
-  if (request.fds.length > msgFdsMax) return -errno.EINVAL;
-  return route.handle(request);
 }

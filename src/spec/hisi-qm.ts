@@ -26,6 +26,9 @@ export const queueDepthMax = 4096;
 export const eventDepthMax = 65_536;
 export const depthMin = 2;
 
+/** The largest that `PAGE_SIZE` can say: 64 KiB. */
+export const pageSizeMax = 2;
+
 /** Bytes of ring entries. */
 export const cqeBytes = 16;
 export const eqeBytes = 4;
@@ -97,7 +100,12 @@ export const Qm = registers("hisi-qm", qmBarBytes, {
     bits: { notReady: 0 },
     doc: "whether a driver runs the function; for information only",
   },
-  ACTIVE: { at: 0x0200, access: "ro", bits: { active: 0 }, doc: "requests are under way" },
+  ACTIVE: {
+    at: 0x0200,
+    access: "ro",
+    bits: { requests: 0, events: 1, loads: 2 },
+    doc: "requests are under way, events to be written, contexts to be fetched",
+  },
   CACHE_WB_START: {
     at: 0x0204,
     access: "hook",
@@ -145,8 +153,23 @@ export const Qm = registers("hisi-qm", qmBarBytes, {
     at: 0x8300,
     count: 4,
     access: "hook",
-    doc: "a second mailbox, which the guest does not reach; not on silicon",
+    doc: "a second mailbox, which the guest does not reach; not on silicon, like all that follows",
   },
+  STANDSTILL: {
+    at: 0x8310,
+    access: "hook",
+    writable: 3,
+    bits: { hold: 0, still: 1 },
+    doc: "begins no request; moves nothing at all, what was under way runs again afterwards",
+  },
+  QUEUE_SQC: { at: 0x8400, count: 8, access: "rw", doc: "window on one queue: its SQ context" },
+  QUEUE_CQC: { at: 0x8420, count: 8, access: "rw", doc: "its CQ context" },
+  QUEUE_FLAGS: { at: 0x8440, access: "rw", doc: "`QueueFlags`: what its contexts do not say" },
+  FUNCTION_FLAGS: { at: 0x8480, access: "rw", doc: "window on the function: `WindowFlags`" },
+  FUNCTION_FAULTS: { at: 0x8484, access: "rw", doc: "`FunctionFaults` since the last reset" },
+  OUTGOING: { at: 0x8488, count: 2, access: "rw", doc: "the VF's message to the PF" },
+  MESSAGES: { at: 0x8490, access: "rw", doc: "messages of the PF that wait" },
+  INCOMING: { at: 0x8494, count: 8, access: "rw", doc: "message and data of each" },
 });
 
 /** The first dword of the mailbox, which is also where its outcome is read. */
@@ -182,6 +205,10 @@ export const MailboxCommand = {
   receiveMessage: 0xd,
   /** Finishes what is under way and begins nothing more. For who migrates the function. */
   pause: 0xe,
+  /** Fills the window on a queue, or takes what it shows: by the control mailbox only. */
+  queueWindow: 0x80,
+  /** The same for the window on the function. */
+  functionWindow: 0x81,
 } as const;
 
 /** The answer to `vft`: bits [63:32] of it; the low half is 0 up to the base's low 4 bits. */
@@ -247,10 +274,37 @@ export const EventContext = struct("EQC", eventContextBytes, {
 
 export const QueueDw3 = bits({ lastSlot: [11, 0], entryShift: [15, 12] });
 /** The wrap bit changes each time that the tail comes back to slot 0. */
-export const QueueW11 = bits({ tailWrap: 6 });
+export const QueueW11 = bits({ cqPasid: 0, tailWrap: 6, sqPasid: 7 });
 export const SqcW13 = bits({ disabled: 6, algType: [11, 8] });
 export const CqcDw6 = bits({ phase: 0, armed: 1 });
 export const EventDw6 = bits({ lastSlot: [15, 0], phase: 16 });
+/** Rings and tables start at a multiple of this; ours are served wherever they start. */
+export const ringAlignBytes = 32;
+const ringDwords = [0xffffffff, 0xffffffff - (ringAlignBytes - 1), 0x1fffff] as const;
+const dw3Bits = QueueDw3.all;
+/**
+ * Bits of the contexts that say something, dword by dword; what software stores in the others is
+ * not kept. Addresses lie below 2^53. Of w13, bits [7:0] are order and priority, of no effect.
+ */
+export const contextDwords = {
+  sqc: [
+    ...ringDwords,
+    dw3Bits,
+    0xffff,
+    0xffff + QueueW11.pack({ tailWrap: true, sqPasid: true }) * 0x10000,
+    0x0fffffff,
+    0,
+  ],
+  cqc: [
+    ...ringDwords,
+    dw3Bits,
+    0xffff,
+    0xffff + QueueW11.pack({ tailWrap: true, cqPasid: true }) * 0x10000,
+    CqcDw6.all,
+    0,
+  ],
+  event: [...ringDwords, 0, 0, 0, EventDw6.all],
+} as const;
 /** log2 of `cqeBytes`, as a CQ's context says it. */
 export const cqeShift = 4;
 
@@ -271,6 +325,8 @@ export const Eqe = bits({ queue: [15, 0], phase: 16 });
 export const Aeqe = bits({ queue: [15, 0], phase: 16, type: [20, 17] });
 export const AeqeType = { cqOverflow: 0, eqOverflow: 1, cqeError: 2 } as const;
 
+/** PF messages that may wait for a VF. */
+export const messagesMax = 4;
 /** PF-VF messages: the low half; the high half is data. */
 export const Message = {
   pfFlrPrepare: 1,

@@ -122,6 +122,18 @@ export const RegionWriteMultiEntry = struct("vfio_user_write_multi_entry", 24, {
 /** "VFIO_USER_MIG_DATA_READ" and "VFIO_USER_MIG_DATA_WRITE"; data follows. */
 export const MigData = struct("vfio_user_mig_data", 8, { argsz: u32, size: u32 });
 
+/**
+ * Features of DEVICE_FEATURE that are this project's own: the document has nothing like them, and
+ * Linux, which counts from 0, will not come near. A server serves them to a client that has agreed
+ * on them in VERSION, under `ownCapability`, and to nobody else.
+ */
+export const OwnFeature = {
+  /** GET `struct vfio_precopy_info`, as VFIO_MIG_GET_PRECOPY_INFO. Agreed as `precopy_info`. */
+  precopyInfo: 0x8000,
+} as const;
+/** The capability key that holds what is this project's own: `{"precopy_info": true}`. */
+export const ownCapability = "vfio_ferry";
+
 /** The fd list entry of an unassigned eventfd in a reply. */
 export const noFdIndex = 0xffff_ffff;
 

@@ -3,7 +3,6 @@
  * Sizes are those of the kernel's structures on the wire; pointers are replaced by trailing data.
  */
 import { bits } from "../base/bits.ts";
-import type { Moves } from "../base/state-machine.ts";
 import { i32, struct, u16, u32, u53 } from "../base/struct.ts";
 
 /** Regions of a PCI device (`VFIO_PCI_*_REGION_INDEX`). */
@@ -107,6 +106,17 @@ export const Feature = {
 export const FeatureMigration = struct("vfio_device_feature_migration", 8, { flags: u53 });
 export const MigrationFlags = bits({ stopCopy: 0, p2p: 1, preCopy: 2 });
 
+/**
+ * `struct vfio_precopy_info`: what PRE_COPY has still to send. The kernel answers it to an ioctl of
+ * its own (`VFIO_MIG_GET_PRECOPY_INFO`), in PRE_COPY and PRE_COPY_P2P.
+ */
+export const PrecopyInfo = struct("vfio_precopy_info", 24, {
+  argsz: u32,
+  flags: u32,
+  initialBytes: u53,
+  dirtyBytes: u53,
+});
+
 /** `struct vfio_device_feature_mig_state`; `dataFd` is not used over a socket. */
 export const FeatureMigState = struct("vfio_device_feature_mig_state", 8, {
   deviceState: u32,
@@ -144,26 +154,49 @@ export const MigState = {
 } as const;
 export type MigState = (typeof MigState)[keyof typeof MigState];
 
-/**
- * Direct moves of a device without P2P states. ERROR is left by a reset only. The order in
- * RUNNING's
- * row makes RUNNING→STOP_COPY go through STOP (vfio.h, "arcs").
- */
-export const migMoves: Moves<MigState> = new Map<MigState, readonly MigState[]>([
-  [MigState.stop, [MigState.running, MigState.stopCopy, MigState.resuming]],
-  [MigState.running, [MigState.stop, MigState.preCopy]],
-  [MigState.stopCopy, [MigState.stop]],
-  [MigState.resuming, [MigState.stop]],
-  [MigState.preCopy, [MigState.running, MigState.stopCopy]],
-]);
+/** A direct move between two states, and which optional states a device has, or lacks, for it. */
+export interface MigArc {
+  readonly from: MigState;
+  readonly to: MigState;
+  /** `MigrationFlags` words. */
+  readonly needs: number;
+  readonly lacks?: number;
+}
 
-/** The saving states may be the end of a composed move but never a stage of it. */
-export const migInterior = (state: MigState): boolean =>
-  state !== MigState.preCopy && state !== MigState.stopCopy;
+const { p2p, preCopy } = MigrationFlags.mask;
+const arc = (from: MigState, to: MigState, needs: number, lacks = 0): MigArc => ({
+  from,
+  to,
+  needs,
+  lacks,
+});
 
-/** STOP_COPY→PRE_COPY has a path, and is refused all the same. */
+/** All arcs (vfio.h, `enum vfio_device_mig_state`). ERROR is left by a reset only. */
+export const migArcs: readonly MigArc[] = [
+  arc(MigState.stop, MigState.running, 0, p2p),
+  arc(MigState.stop, MigState.stopCopy, 0),
+  arc(MigState.stop, MigState.resuming, 0),
+  arc(MigState.stopCopy, MigState.stop, 0),
+  arc(MigState.resuming, MigState.stop, 0),
+  arc(MigState.running, MigState.stop, 0, p2p),
+  arc(MigState.running, MigState.runningP2p, p2p),
+  arc(MigState.runningP2p, MigState.running, p2p),
+  arc(MigState.runningP2p, MigState.stop, p2p),
+  arc(MigState.stop, MigState.runningP2p, p2p),
+  arc(MigState.running, MigState.preCopy, preCopy),
+  arc(MigState.preCopy, MigState.running, preCopy),
+  arc(MigState.preCopy, MigState.stopCopy, preCopy, p2p),
+  arc(MigState.preCopy, MigState.preCopyP2p, preCopy | p2p),
+  arc(MigState.preCopyP2p, MigState.preCopy, preCopy | p2p),
+  arc(MigState.preCopyP2p, MigState.runningP2p, preCopy | p2p),
+  arc(MigState.runningP2p, MigState.preCopyP2p, preCopy | p2p),
+  arc(MigState.preCopyP2p, MigState.stopCopy, preCopy | p2p),
+];
+
+/** These have a path, and are refused all the same. */
 export const migForbidden: ReadonlyArray<readonly [MigState, MigState]> = [
   [MigState.stopCopy, MigState.preCopy],
+  [MigState.stopCopy, MigState.preCopyP2p],
 ];
 
 /** The kernel's spelling of a state, for people. */
@@ -173,3 +206,17 @@ export function migStateName(state: number): string {
     ? `state ${state}`
     : entry[0].replace(/([a-z])([A-Z])/g, "$1_$2").toUpperCase();
 }
+
+/**
+ * `struct vfio_device_migration_info` of the first migration API, which Linux has given up: the
+ * head of a region of its own, with data behind it.
+ */
+export const MigrationInfoV1 = struct("vfio_device_migration_info", 32, {
+  deviceState: u32,
+  reserved: u32,
+  pendingBytes: u53,
+  dataOffset: u53,
+  dataSize: u53,
+});
+/** `VFIO_DEVICE_STATE_V1_*`. SAVING with RESUMING is what a device in ERROR says. */
+export const DeviceStateV1 = bits({ running: 0, saving: 1, resuming: 2 });

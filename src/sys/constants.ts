@@ -1,6 +1,7 @@
 /** Numbers of the Linux interface, the same on x86-64 and arm64. */
 export const AF_UNIX = 1;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
@@ -13,6 +14,7 @@ export const MSG_CTRUNC = 0x8;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
+export const SHUT_RD = 0;
 export const SHUT_RDWR = 2;
 
 export const F_DUPFD_CLOEXEC = 1030;
@@ -42,6 +44,8 @@ export const MAP_PRIVATE = 2;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
+export const MADV_DONTNEED = 4;
+export const MADV_REMOVE = 9;
 export const MADV_HUGEPAGE = 14;
 export const MADV_POPULATE_READ = 22;
 export const MADV_POPULATE_WRITE = 23;

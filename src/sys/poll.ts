@@ -41,6 +41,11 @@ export class PollSet {
     return libc.pollAsync(this.#arena.address, this.#count, timeoutMs);
   }
 
+  /** Gives its memory back; nobody may be waiting on it, nor uses it again. */
+  free(): void {
+    this.#arena.free();
+  }
+
   /** What became ready at a place, as `POLL*` bits. */
   ready(place: number): number {
     return this.#arena.view.getUint16(place * entryBytes + 6, true);

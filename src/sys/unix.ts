@@ -10,6 +10,8 @@ import * as libc from "./libc.ts";
 export const pathBytesMax = 107;
 
 const scratch = new Arena(4096);
+/** Where in it a datagram is put together. */
+const datagramAt = 1024;
 
 function address(path: string): number {
   const bytes = Buffer.from(path);
@@ -30,6 +32,26 @@ function streamSocket(flags = 0): number {
   const fd = libc.socket(k.AF_UNIX, k.SOCK_STREAM | k.SOCK_CLOEXEC | flags, 0);
   if (fd < 0) throw new FerryError("no-socket", `cannot make a socket: ${errnoName(fd)}`);
   return fd;
+}
+
+/**
+ * Sends one datagram to a path, or to an abstract name that begins with "@", without waiting; the
+ * count of bytes, or a negated errno.
+ */
+export function sendDatagram(path: string, text: string): number {
+  const isAbstract = path.startsWith("@");
+  const named = address(path) - (isAbstract ? 1 : 0);
+  if (isAbstract) scratch.bytes[2] = 0;
+  const bytes = Buffer.from(text).subarray(0, scratch.size - datagramAt);
+  scratch.bytes.set(bytes, datagramAt);
+  const fd = libc.socket(k.AF_UNIX, k.SOCK_DGRAM | k.SOCK_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  const connected = libc.connect(fd, scratch.address, named);
+  const flags = k.MSG_NOSIGNAL | k.MSG_DONTWAIT;
+  const sent =
+    connected < 0 ? connected : libc.send(fd, scratch.address + datagramAt, bytes.length, flags);
+  libc.close(fd);
+  return sent;
 }
 
 /** Connects; the descriptor, or a negated errno. `flags` are of the socket's type. */
@@ -105,18 +127,20 @@ export function setNonBlocking(fd: number, on: boolean): void {
 /** Ends a connection, or wakes whoever waits in accept. */
 export const shutdownSocket = (fd: number): number => libc.shutdown(fd, k.SHUT_RDWR);
 
-/** The process at the other end of a unix socket, or 0 where the kernel does not tell. */
-export function peerProcess(fd: number): number {
+/** Reads `struct ucred` of the other end of a unix socket; false where the kernel does not tell. */
+function readCredentials(fd: number): boolean {
   scratch.view.setUint32(512, 12, true);
-  const result = libc.getsockopt(
-    fd,
-    k.SOL_SOCKET,
-    k.SO_PEERCRED,
-    scratch.address + 256,
-    scratch.address + 512,
-  );
-  return result < 0 ? 0 : scratch.view.getInt32(256, true);
+  const value = scratch.address + 256;
+  return libc.getsockopt(fd, k.SOL_SOCKET, k.SO_PEERCRED, value, scratch.address + 512) >= 0;
 }
+
+/** The process at the other end of a unix socket, or 0 where the kernel does not tell. */
+export const peerProcess = (fd: number): number =>
+  readCredentials(fd) ? scratch.view.getInt32(256, true) : 0;
+
+/** The user of the process at the other end of a unix socket, or -1. */
+export const peerUser = (fd: number): number =>
+  readCredentials(fd) ? scratch.view.getUint32(260, true) : -1;
 
 function socketOption(fd: number, option: number): number {
   scratch.view.setUint32(512, 4, true);

@@ -45,6 +45,11 @@ export class Window {
     return madvise(this.address + at, length, advice);
   }
 
+  /** Makes whole pages of the file that is laid zero, and gives their memory back. */
+  remove(at: number, length: number): number {
+    return madvise(this.address + at, length, k.MADV_REMOVE);
+  }
+
   /** Asks for huge pages, for memory that is filled as a whole. */
   useHugePages(): void {
     madvise(this.address, this.size, k.MADV_HUGEPAGE);

@@ -24,6 +24,7 @@ import {
   migStateName,
   PciIrq,
   PciRegion,
+  PrecopyInfo,
   RegionCap,
   RegionFlags,
   RegionInfo,
@@ -46,6 +47,7 @@ import {
   MessageType,
   MigData,
   noFdIndex,
+  OwnFeature,
   RegionAccess,
   RegionIoFds,
   RegionWriteMulti,
@@ -81,6 +83,7 @@ const nameOf =
 
 const region = nameOf(PciRegion);
 const irq = nameOf(PciIrq);
+const feature = nameOf({ ...Feature, ...OwnFeature });
 
 /** A structure with how its fields are shown; what is not named is decimal, `null` is left out. */
 interface Shape {
@@ -125,6 +128,7 @@ const shapes = {
   feature: shape(DeviceFeature, { flags: null }),
   migration: shape(FeatureMigration, { flags: flags(MigrationFlags) }),
   migState: shape(FeatureMigState, { deviceState: (value) => migStateName(Number(value)) }),
+  precopyInfo: shape(PrecopyInfo, {}),
   loggingControl: shape(DmaLoggingControl, { pageSize: hex, reserved: null }),
   loggingRange: shape(DmaLoggingRange, { iova: hex, length: hex }),
   loggingReport: shape(DmaLoggingReport, { iova: hex, length: hex, pageSize: hex }),
@@ -278,6 +282,7 @@ const featureBodies: Readonly<Record<number, Body>> = {
   [Feature.dmaLoggingReport](line) {
     if (line.structure(shapes.loggingReport)) line.data("bitmap");
   },
+  [OwnFeature.precopyInfo]: (line) => line.structure(shapes.precopyInfo),
 };
 
 function deviceFeature(line: Line): void {
@@ -286,7 +291,7 @@ function deviceFeature(line: Line): void {
   const word = line.view.getUint32(start + DeviceFeature.offset.flags, true);
   const { index } = FeatureFlags.unpack(word);
   const asked = FeatureFlags.describe((word & ~FeatureFlags.mask.index) >>> 0);
-  line.words.push(`${asked} feature=${nameOf(Feature)(index)}`);
+  line.words.push(`${asked} feature=${feature(index)}`);
   const body = featureBodies[index];
   if (line.left > 0) body?.(line, false);
   line.data("data");

@@ -1,5 +1,5 @@
 import { errno } from "../base/errno.ts";
-import { capabilityDefaults, Version } from "../spec/vfio-user.ts";
+import { capabilityDefaults, ownCapability, Version } from "../spec/vfio-user.ts";
 
 /** What one side of a connection can take, from its VERSION message. Bytes and counts. */
 export interface Limits {
@@ -9,6 +9,8 @@ export interface Limits {
   readonly pgsizes: number;
   readonly writeMultiple: boolean;
   readonly twinSocket: boolean;
+  /** Knows `OwnFeature.precopyInfo`. */
+  readonly precopyInfo: boolean;
 }
 
 /** A decoded VERSION message. */
@@ -39,6 +41,7 @@ export const defaultLimits: Limits = {
   pgsizes: capabilityDefaults.pgsizes,
   writeMultiple: capabilityDefaults.write_multiple,
   twinSocket: false,
+  precopyInfo: false,
 };
 
 type Json = Record<string, unknown>;
@@ -63,6 +66,9 @@ const rules: Record<string, (value: unknown) => boolean> = {
     isObject(value) &&
     (value["supported"] === undefined || typeof value["supported"] === "boolean") &&
     (value["fd_index"] === undefined || isCount(value["fd_index"], msgFdsMax)),
+  [ownCapability]: (value) =>
+    isObject(value) &&
+    (value["precopy_info"] === undefined || typeof value["precopy_info"] === "boolean"),
   migration: (value) =>
     isObject(value) &&
     (value["pgsize"] === undefined ||
@@ -102,6 +108,7 @@ export function parseVersion(payload: Uint8Array): Proposal | number {
     (capabilities[key] as number | undefined) ?? missing;
   const twin = capabilities["twin_socket"] as Json | undefined;
   const twinSocket = twin?.["supported"] === true;
+  const own = capabilities[ownCapability] as Json | undefined;
   return {
     major,
     minor,
@@ -112,22 +119,31 @@ export function parseVersion(payload: Uint8Array): Proposal | number {
       pgsizes: number("pgsizes", defaultLimits.pgsizes),
       writeMultiple: capabilities["write_multiple"] === true,
       twinSocket,
+      precopyInfo: own?.["precopy_info"] === true,
     },
     twinFdIndex: twinSocket ? ((twin?.["fd_index"] as number | undefined) ?? -1) : -1,
   };
 }
 
-/** Encodes a VERSION payload. `twinFdIndex` of a server's reply names the twin's descriptor. */
-export function formatVersion(
-  minor: number,
-  limits: Limits,
-  extra: { readonly twinFdIndex?: number; readonly migrates?: boolean } = {},
-): Uint8Array {
+/** What a VERSION payload says besides the limits. */
+export interface VersionExtra {
+  /** Names the twin's descriptor, in a server's reply. */
+  readonly twinFdIndex?: number;
+  readonly migrates?: boolean;
+  /** Leaves out what the document's defaults say anyway. */
+  readonly terse?: boolean;
+}
+
+const isDefault = (key: string, value: unknown): boolean =>
+  capabilityDefaults[key as keyof typeof capabilityDefaults] === value;
+
+/** Encodes a VERSION payload of either side. */
+export function formatVersion(minor: number, limits: Limits, extra: VersionExtra = {}): Uint8Array {
   const twin =
     extra.twinFdIndex === undefined
       ? { supported: true }
       : { supported: true, fd_index: extra.twinFdIndex };
-  const capabilities = {
+  const all = {
     max_msg_fds: limits.maxMsgFds,
     max_data_xfer_size: limits.maxDataXferSize,
     max_dma_maps: limits.maxDmaMaps,
@@ -135,7 +151,10 @@ export function formatVersion(
     ...(extra.migrates === true ? { migration: { pgsize: 4096 } } : {}),
     ...(limits.twinSocket ? { twin_socket: twin } : {}),
     ...(limits.writeMultiple ? { write_multiple: true } : {}),
+    ...(limits.precopyInfo ? { [ownCapability]: { precopy_info: true } } : {}),
   };
+  const said = Object.entries(all).filter(([key, value]) => !extra.terse || !isDefault(key, value));
+  const capabilities = Object.fromEntries(said);
   const text = new TextEncoder().encode(`${JSON.stringify({ capabilities })}\0`);
   const payload = new Uint8Array(Version.size + text.length);
   Version.set(new DataView(payload.buffer), 0, { major: ourMajor, minor });

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { type Moves, shortestPath } from "../../src/base/state-machine.ts";
-import { MigState, migForbidden, migInterior, migMoves } from "../../src/spec/vfio.ts";
 
 const diamond: Moves<number> = new Map([
   [1, [2, 3]],
@@ -42,50 +41,5 @@ describe("the shortest path", () => {
     ]);
     expect(shortestPath(ring, 2, 1)).toEqual([3, 1]);
     expect(shortestPath(ring, 1, 4)).toBeNull();
-  });
-});
-
-describe("the migration states of a device without P2P", () => {
-  const { stop: S, running: R, stopCopy: C, resuming: I, preCopy: P } = MigState;
-  const names = new Map<number, string>([
-    [S, "STOP"],
-    [R, "RUNNING"],
-    [C, "STOP_COPY"],
-    [I, "RESUMING"],
-    [P, "PRE_COPY"],
-  ]);
-
-  /** The next-state table of Linux `vfio_mig_get_next_state` for STOP_COPY | PRE_COPY. */
-  const rows: ReadonlyArray<readonly [from: MigState, paths: ReadonlyArray<readonly MigState[]>]> =
-    [
-      [S, [[], [R], [C], [I], [R, P]]],
-      [R, [[S], [], [S, C], [S, I], [P]]],
-      [C, [[S], [S, R], [], [S, I], [S, R, P]]],
-      [I, [[S], [S, R], [S, C], [], [S, R, P]]],
-      [P, [[R, S], [R], [C], [R, S, I], []]],
-    ];
-  const order = [S, R, C, I, P];
-  const pairs = rows.flatMap(([from, paths]) =>
-    paths.map((path, i) => [from, order[i] as MigState, path] as const),
-  );
-
-  it.each(
-    pairs.map(([from, to, path]) => [names.get(from), names.get(to), from, to, path] as const),
-  )("%s to %s", (_, __, from, to, path) => {
-    expect(shortestPath(migMoves, from, to, migInterior)).toEqual(path);
-  });
-
-  it.each([MigState.error, MigState.runningP2p, MigState.preCopyP2p])(
-    "state %i is neither reached nor left",
-    (state) => {
-      for (const other of order) {
-        expect(shortestPath(migMoves, other, state, migInterior)).toBeNull();
-        expect(shortestPath(migMoves, state, other, migInterior)).toBeNull();
-      }
-    },
-  );
-
-  it("forbids STOP_COPY to PRE_COPY, for which there would be a path", () => {
-    expect(migForbidden).toEqual([[C, P]]);
   });
 });

@@ -14,6 +14,7 @@ import {
   PciIrq,
   PciRegion,
 } from "../../src/spec/vfio.ts";
+import { Command, OwnFeature } from "../../src/spec/vfio-user.ts";
 import { POLLIN } from "../../src/sys/constants.ts";
 import {
   closeFd,
@@ -275,6 +276,41 @@ for (const [sockets, twin] of kinds) {
     });
   });
 }
+
+describe("what PRE_COPY has still to send", () => {
+  it("is told to a client that asked for it in VERSION", () => {
+    const connection = connectWhenFree(path, { precopyInfo: true, twinSocket: true });
+    expect(connection.server).toMatchObject({ precopyInfo: true, twinSocket: true });
+    const device = new RemoteDevice(connection, "bench");
+    const setState = (state: MigState): number => {
+      const word = Uint8Array.of(state, 0, 0, 0, 0, 0, 0, 0);
+      return device.feature(FeatureFlags.mask.set | Feature.migDeviceState, word, 0, 8, 8);
+    };
+    expect(device.reset()).toBe(0);
+    expect(device.precopyInfo()).toBe(-errno.EINVAL);
+    expect(setState(MigState.preCopy)).toBe(8);
+    const before = device.precopyInfo() as { initialBytes: number };
+    expect(before.initialBytes).toBeGreaterThan(2 * mebi);
+    const bytes = new Uint8Array(mebi);
+    const sink: MigrationSink = { bytes, at: 0, lend: () => expect.fail("nothing is lent") };
+    expect(device.readMigration(sink, mebi)).toBe(mebi);
+    const after = { initialBytes: before.initialBytes - mebi, dirtyBytes: 0 };
+    expect(device.precopyInfo()).toEqual(after);
+    expect(setState(MigState.running)).toBe(8);
+    device.close();
+  });
+
+  it("is ENOTTY for one that did not, even if it knows the number", () => {
+    const client = connectWhenFree(path);
+    const prepared = client.prepare(8);
+    expect(prepared).toBe(0);
+    const flags = FeatureFlags.mask.get | OwnFeature.precopyInfo;
+    client.requestView.setUint32(client.requestAt, 32, true);
+    client.requestView.setUint32(client.requestAt + 4, flags, true);
+    expect(client.call(Command.deviceFeature, 8, 32)).toBe(-errno.ENOTTY);
+    client.close();
+  });
+});
 
 describe("a server that is killed", () => {
   it("is ENOTCONN for its client, which can then be closed", async () => {

@@ -49,6 +49,18 @@ describe("VERSION", () => {
     server.close();
   });
 
+  it("proposes the project's own extension only when it is asked to", () => {
+    for (const precopyInfo of [false, true]) {
+      const server = new FakeServer().agree();
+      const connection = server.connect({ precopyInfo });
+      const payload = server.heard()[0]?.payload ?? new Uint8Array(0);
+      expect(parseVersion(payload)).toMatchObject({ limits: { precopyInfo } });
+      expect(new TextDecoder().decode(payload).includes("vfio_ferry")).toBe(precopyInfo);
+      connection.close();
+      server.close();
+    }
+  });
+
   it("offers a twin socket only when it is asked to", () => {
     const [server, connection, twin] = FakeServer.twins();
     expect(connection.twinFd).toBeGreaterThan(2);

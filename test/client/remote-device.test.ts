@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { errno } from "../../src/base/errno.ts";
 import type { IrqRequest } from "../../src/device/vfio-device.ts";
 import { FeatureFlags, IrqSetFlags } from "../../src/spec/vfio.ts";
-import { Command } from "../../src/spec/vfio-user.ts";
+import { Command, OwnFeature } from "../../src/spec/vfio-user.ts";
 import { closeFd, createEventfd, createMemfd } from "../../src/sys/descriptors.ts";
 import { defaultLimits } from "../../src/wire/negotiate.ts";
 import { joined, openFds, type Said, serverLimits, words } from "./fake-server.ts";
@@ -156,6 +156,36 @@ describe("features and migration data", () => {
     expect(device.feature(flags, bytes, 0, 0, 8)).toBe(-errno.EPROTO);
     expect(bytes[8]).toBe(0xee);
     expect(server.heard()[0]?.payload).toEqual(words(4, 16, flags));
+    device.close();
+    server.close();
+  });
+
+  it("what PRE_COPY has to send is told where both sides have agreed on it", () => {
+    const limits = { ...serverLimits, precopyInfo: true };
+    const options = { precopyInfo: true };
+    const [server, device] = simpleDevice(limits, options);
+    const flags = FeatureFlags.mask.get | OwnFeature.precopyInfo;
+    const info = joined(words(4, 24, 0), words(8, 70_000, 12));
+    server.reply(5, Command.deviceFeature, joined(words(4, 32, flags), info));
+    server.fail(6, Command.deviceFeature, errno.EINVAL);
+    server.reply(7, Command.deviceFeature, joined(words(4, 24, flags), info.subarray(0, 16)));
+    expect(device.precopyInfo()).toEqual({ initialBytes: 70_000, dirtyBytes: 12 });
+    expect(device.precopyInfo(), "not in PRE_COPY").toBe(-errno.EINVAL);
+    expect(device.precopyInfo(), "half of an answer").toBe(-errno.EPROTO);
+    expect(server.heard()[0]?.payload).toEqual(words(4, 32, flags));
+    device.close();
+    server.close();
+  });
+
+  it.each([
+    ["nobody asked for it", { ...serverLimits, precopyInfo: true }, {}],
+    ["the server does not know it", serverLimits, { precopyInfo: true }],
+  ])("what PRE_COPY has to send is not asked for when %s", (_, limits, options) => {
+    const [server, device] = simpleDevice(limits, options);
+    const flags = FeatureFlags.mask.get | OwnFeature.precopyInfo;
+    expect(device.precopyInfo()).toBeNull();
+    expect(device.feature(flags, new Uint8Array(24), 0, 0, 24)).toBe(-errno.ENOTTY);
+    expect(server.heard()).toEqual([]);
     device.close();
     server.close();
   });

@@ -203,6 +203,51 @@ describe("a parked model", () => {
     expect(openFds(), "and the successor owns what it was given").toBe(before - 5);
   });
 
+  it("lends its wiring: another model has it too, and it keeps its own", () => {
+    const { device, guest, eventfds, vmm } = wiredUp();
+    const other = new TestModel();
+    const before = openFds();
+    const { mappings, irqs, ioEventfds } = device.wiring() as Wiring;
+    expect(openFds(), "nothing is opened").toBe(before);
+    const sent = (fd: number): number => (fd < 0 ? -1 : duplicate(fd));
+    const there = new Vmm(other);
+    const wired = other.wire({
+      mappings: mappings.map((each) => ({ ...each, fd: sent(each.fd) })),
+      irqs: irqs.map(({ trigger, unmask, ...rest }) => {
+        return { ...rest, trigger: sent(trigger), unmask: sent(unmask) };
+      }),
+      ioEventfds: ioEventfds.map((each) => ({ ...each, fd: sent(each.fd) })),
+    });
+    expect(wired).toBe(0);
+    guest.write(0x11000, Uint8Array.of(1, 2, 3));
+    const bytes = new Uint8Array(3);
+    for (const { memory } of [device, other]) {
+      expect([memory.read(0x11000, bytes, 0, 3), ...bytes]).toEqual([0, 1, 2, 3]);
+    }
+    for (const each of [vmm, there]) {
+      for (const vector of [0, 1, 2]) each.write(0, Registers.at.RAISE, vector);
+      expect(eventfds.map((eventfd) => eventfd.take())).toEqual([1, 0, 1]);
+    }
+    other.detach();
+    expect(openFds(), "what was sent is closed with the other one").toBe(before);
+    expect([device.memory.read(0x11000, bytes, 0, 3), ...bytes]).toEqual([0, 1, 2, 3]);
+  });
+
+  it("lends nothing while its writes are logged, and takes nothing that does not fit", () => {
+    const { device, vmm } = wiredUp();
+    const everything = Buffer.alloc(16);
+    everything.writeUInt32LE(4096);
+    expect(vmm.set(Feature.dmaLoggingStart, everything)).toBe(16);
+    expect(device.wiring()).toBeNull();
+    const other = new TestModel();
+    const before = openFds();
+    const fd = createEventfd();
+    const wire = { index: PciIrq.msix, vector: 70, trigger: fd, unmask: -1, masked: false };
+    const wiring = { mappings: [], irqs: [wire], ioEventfds: [] };
+    expect(other.wire(wiring)).toBe(-errno.EINVAL);
+    expect(openFds()).toBe(before);
+  });
+
   it("stays stopped when it was", () => {
     const { device, vmm } = wiredUp();
     vmm.move(MigState.stop);

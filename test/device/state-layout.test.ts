@@ -1,11 +1,9 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { errno } from "../../src/base/errno.ts";
 import { DeviceState } from "../../src/device/device-state.ts";
 import { type StateIdentity, StateLayout } from "../../src/device/state-layout.ts";
-import * as k from "../../src/sys/constants.ts";
-import { fileSize, resizeFile, sealsOf } from "../../src/sys/descriptors.ts";
 import { viewOf } from "../../src/sys/libc.ts";
-import { Window } from "../../src/sys/window.ts";
 
 const identity: StateIdentity = { vendor: 1, device: 2, version: 3 };
 const sections = { registers: 100, flag: 1, memory: 10_000, page: 4096 };
@@ -55,25 +53,43 @@ describe("a state layout", () => {
 });
 
 describe("a device's state", () => {
-  it("lies at its address, with sections that are files", () => {
+  it("lies at its address", () => {
     const state = new DeviceState(layout);
     state.bytes[layout.at.memory] = 0x11;
     expect(new Uint8Array(viewOf(state.address + layout.at.memory, 1))[0]).toBe(0x11);
-    const fd = state.share("page");
-    const window = Window.reserve(4096);
-    expect(window?.lay(fd, 0, 4096, true)).toBe(0);
-    const seen = window?.bytes ?? new Uint8Array(0);
-    state.bytes[layout.at.page + 5] = 0x22;
-    seen[6] = 0x33;
-    expect([seen[5], state.bytes[layout.at.page + 6]]).toEqual([0x22, 0x33]);
-    expect(state.bytes[layout.at.memory], "the rest is as it was").toBe(0x11);
   });
 
-  it("gives away files that cannot change their size", () => {
-    const fd = new DeviceState(layout).share("page");
-    expect(fileSize(fd)).toBe(4096);
-    expect(sealsOf(fd)).toBe(k.F_SEAL_SEAL | k.F_SEAL_SHRINK | k.F_SEAL_GROW);
-    expect(resizeFile(fd, 0)).toBe(-errno.EPERM);
-    expect(() => new DeviceState(layout).share("flag")).toThrow("flag");
+  it.each([
+    ["a small part", 10_000, 65, 9000],
+    ["a large one, from and to odd places", 9 << 20, 4097, (9 << 20) - 5],
+  ])("forgets %s and nothing around it", (_, size, from, to) => {
+    const state = new DeviceState(new StateLayout(identity, { all: size }));
+    state.bytes.fill(0x77, 64);
+    state.clear(from, to);
+    const count = (bytes: Uint8Array, value: number) =>
+      bytes.filter((each) => each === value).length;
+    expect(count(state.bytes.subarray(from, to), 0)).toBe(to - from);
+    expect(count(state.bytes.subarray(64, from), 0x77)).toBe(from - 64);
+    expect(count(state.bytes.subarray(to), 0x77)).toBe(state.bytes.length - to);
+  });
+
+  it("is in memory from its beginning to its end with prealloc, else what is touched", () => {
+    const size = 32 << 20;
+    for (const prealloc of [true, false]) {
+      const state = new DeviceState(new StateLayout(identity, { all: size }), prealloc);
+      const before = residentBytes(state.address);
+      state.clear(64, size);
+      const after = residentBytes(state.address);
+      expect([before >= size, after >= size]).toEqual([prealloc, prealloc]);
+    }
   });
 });
+
+/** Bytes in memory of the mapping that starts at or below an address and reaches beyond it. */
+function residentBytes(address: number): number {
+  for (const mapping of readFileSync("/proc/self/smaps", "utf8").split(/\n(?=[0-9a-f]+-)/)) {
+    const [from = 0, to = 0] = mapping.split(/[- ]/, 2).map((each) => Number.parseInt(each, 16));
+    if (from <= address && address < to) return Number(/^Rss: +(\d+)/m.exec(mapping)?.[1]) * 1024;
+  }
+  throw new Error("it is not mapped");
+}

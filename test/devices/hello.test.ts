@@ -228,6 +228,16 @@ describe("hello's echo by messages", () => {
     expect(read("status")).toBe(failed(errno.ECANCELED));
   });
 
+  it("leaves nothing of what it has read behind a reset", () => {
+    const { vmm, device, guest, echo } = withGuest();
+    const pristine = Buffer.from(device.state as Uint8Array);
+    guest.write(base + 0x1000, pattern(5000));
+    echo(base + 0x1000, base + 0x8000, 5000);
+    vmm.run();
+    expect(device.reset()).toBe(0);
+    expect(pristine.equals(device.state as Uint8Array)).toBe(true);
+  });
+
   it.each([
     ["DEVICE_RESET", (vmm: Vmm) => vmm.device.reset()],
     ["FLR", (vmm: Vmm) => vmm.writeConfig(vmm.capability(0x10) + 8, 0x8000, 2)],

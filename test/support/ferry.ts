@@ -12,6 +12,14 @@ export interface LogLine {
   readonly msg: string;
   readonly level: number;
   readonly device?: string;
+  /** Of `migration: phase`. */
+  readonly phase?: string;
+  readonly step?: string;
+  /** Of `migration: paused`. */
+  readonly before?: string;
+  /** Of `migration: note` and `migration: verdict`. */
+  readonly why?: string;
+  readonly sentence?: string;
   /** The last line of a server that did not start. */
   readonly error?: { readonly code: string; readonly message: string };
 }
@@ -88,13 +96,18 @@ export class Ferry {
 
   /** Waits until a log line with this message has come `times` times. */
   async says(message: string, times = 1): Promise<void> {
-    const heard = () => this.lines.filter(({ msg }) => msg === message).length >= times;
+    await this.hears(({ msg }) => msg === message, message, times);
+  }
+
+  /** Waits until `times` log lines have come that fit. */
+  async hears(fits: (line: LogLine) => boolean, what: string, times = 1): Promise<void> {
+    const heard = () => this.lines.filter(fits).length >= times;
     await new Promise<void>((resolve, reject) => {
       const watcher = () => {
         if (!heard() && this.alive) return;
         this.#watchers = this.#watchers.filter((each) => each !== watcher);
         if (heard()) resolve();
-        else reject(new Error(`the server ended without "${message}": ${this.noise}`));
+        else reject(new Error(`the server ended without "${what}": ${this.noise}`));
       };
       this.#watchers.push(watcher);
       watcher();

@@ -67,9 +67,13 @@ export async function unpackPackages(
   await unpackArchives(archives, folder);
 }
 
-/** The packages that a package of the stable suite depends on directly. */
-export async function dependencies(root: AptRoot, packageName: string): Promise<string[]> {
-  const text = await run("apt-cache", ["depends", "--important", packageName], {
+/** The packages that a suite's package depends on directly. */
+export async function dependencies(
+  root: AptRoot,
+  suite: Suite,
+  packageName: string,
+): Promise<string[]> {
+  const text = await run("apt-cache", ["depends", "--important", "-t", suite, packageName], {
     what: `Looking up ${packageName}`,
     environment: root.environment,
   });

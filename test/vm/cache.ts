@@ -80,6 +80,8 @@ export async function cached(step: Step): Promise<CachedStep> {
 /** Only the newest folder of a step is kept: one is up to a few hundred megabytes. */
 async function removeOlder(prefix: string): Promise<void> {
   for (const name of await readdir(cacheFolder)) {
-    if (name.startsWith(prefix)) await rm(join(cacheFolder, name), { recursive: true });
+    // What follows is a key, not the rest of another variant's name.
+    const isOlder = name.startsWith(prefix) && /^[0-9a-f]+$/.test(name.slice(prefix.length));
+    if (isOlder) await rm(join(cacheFolder, name), { recursive: true });
   }
 }

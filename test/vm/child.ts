@@ -36,6 +36,11 @@ export class Child {
     });
   }
 
+  /** Stops the process where it is; SIGKILL still ends it. */
+  halt(): void {
+    this.#process.kill("SIGSTOP");
+  }
+
   get pid(): number | undefined {
     return this.#process.pid;
   }

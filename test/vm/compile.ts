@@ -1,13 +1,14 @@
 /** Compiles for the guest, in a chroot of the tools that were unpacked for it. */
 import { readdirSync, readFileSync } from "node:fs";
 import { cp, mkdir, rm, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { aptRoot, unpackPackages } from "./apt.ts";
 import { type CachedStep, cached, scratchFolder } from "./cache.ts";
 import { commandIn } from "./elf-tree.ts";
-import type { GuestRecipe, ModuleRecipe } from "./recipe.ts";
-import { run } from "./run.ts";
+import { type GuestRecipe, type ModuleRecipe, variantOf } from "./recipe.ts";
+import { PrepareError, run } from "./run.ts";
 
 /** Our sources of all that runs in the guest. */
 export const guestFolder = fileURLToPath(new URL("guest", import.meta.url));
@@ -22,7 +23,7 @@ export async function modulesStep(
   const kernelSource = await sourceStep(recipe, release, tools);
   return cached({
     name: "modules",
-    variant: recipe.architecture,
+    variant: variantOf(recipe),
     inputs: { sources, build: recipe.build, tools: tools.key, kernelSource: kernelSource?.key },
     progress: `compiling the guest drivers (${recipe.modules.map((m) => m.folder).join(", ")})`,
     build: (folder) =>
@@ -30,7 +31,8 @@ export async function modulesStep(
         if (kernelSource !== undefined) await cp(kernelSource.folder, outside, { recursive: true });
         await writeTexts(outside, sources);
         const { kernelArchitecture, crossCompile } = recipe.build;
-        const make = ["make", "-s", "-C", `/usr/src/linux-headers-${release}`, `M=${inside}`];
+        const headers = `/usr/src/linux-headers-${release}`;
+        const make = ["make", "-s", `-j${availableParallelism()}`, "-C", headers, `M=${inside}`];
         const target = [`ARCH=${kernelArchitecture}`, `CROSS_COMPILE=${crossCompile}`, "modules"];
         await runInTools(tools, [...make, ...target], "Compiling the guest drivers");
         const results = recipe.modules.flatMap((module) =>
@@ -54,7 +56,7 @@ export function helpersStep(recipe: GuestRecipe, tools: CachedStep): Promise<Cac
   }
   return cached({
     name: "programs",
-    variant: recipe.architecture,
+    variant: variantOf(recipe),
     inputs: { sources, build: recipe.build, tools: tools.key },
     progress: `compiling the guest's programs (${recipe.helpers.join(", ") || "none"})`,
     build: (folder) =>
@@ -94,27 +96,35 @@ async function sourceStep(
 ): Promise<CachedStep | undefined> {
   const modules = recipe.modules.filter(({ source }) => source !== undefined);
   if (modules.length === 0) return undefined;
+  const name = sourcePackage(release);
   return cached({
     name: "source",
-    variant: recipe.architecture,
+    variant: variantOf(recipe),
     inputs: { modules, release },
-    progress: `downloading the kernel's source (${modules.map((m) => m.source?.package)})`,
+    progress: `downloading the kernel's source (${name})`,
     build: async (folder) => {
-      for (const module of modules) await unpackSource(module, tools, folder);
+      for (const module of modules) await unpackSource(name, module, tools, folder);
     },
   });
 }
 
+/** Debian's package of the source of a kernel: linux-source-6.12 for 6.12.107+deb13-arm64. */
+function sourcePackage(release: string): string {
+  const version = /^\d+\.\d+(?=\.)/.exec(release)?.[0];
+  if (version === undefined) throw new PrepareError(`Linux ${release} names no version.`);
+  return `linux-source-${version}`;
+}
+
 async function unpackSource(
+  name: string,
   { folder: moduleFolder, source }: ModuleRecipe,
   tools: CachedStep,
   folder: string,
 ): Promise<void> {
-  const name = source!.package;
   const unpacked = await scratchFolder("source");
   await unpackPackages(await aptRoot("amd64"), [name], unpacked);
   const archive = join(unpacked, "usr/src", `${name}.tar.xz`);
-  const paths = Object.entries(source!.paths);
+  const paths = Object.entries(source!);
   const members = paths.map(([path]) => join(name, path));
   const xz = commandIn(tools.folder, "usr/bin/xz").join(" ");
   await run("tar", ["-x", "-I", xz, "-f", archive, "-C", unpacked, ...members], {

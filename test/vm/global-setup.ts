@@ -1,10 +1,11 @@
 /** Prepares the guests before any test, where its progress can be seen. */
 import { prepare } from "./prepare.ts";
+import { type GuestName, guestRecipes } from "./recipe.ts";
 import { PrepareError } from "./run.ts";
 
 export default async function setup(): Promise<void> {
   try {
-    for (const name of ["amd64", "arm64"] as const) {
+    for (const name of Object.keys(guestRecipes) as GuestName[]) {
       const guest = await prepare(name);
       console.log(`vm: ${guest.emulatorVersion}, Linux ${guest.kernelRelease}`);
     }

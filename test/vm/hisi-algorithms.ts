@@ -1,18 +1,21 @@
 /** What the drivers of the accelerators register with the kernel, and how to try it. */
+import { type Suite, suites } from "./recipe.ts";
 
-/** The drivers' names in `/proc/crypto`, of Linux 6.12. */
-export const registered = {
-  sec2: [
+/** The drivers' names in `/proc/crypto`, of the kernel of a suite. */
+export function registered(suite: Suite) {
+  const modes = [
     ...["ecb(aes)", "cbc(aes)", "ctr(aes)", "xts(aes)", "cbc(sm4)", "ctr(sm4)", "xts(sm4)"],
     ...["ecb(des3_ede)", "cbc(des3_ede)", "ccm(aes)", "gcm(aes)", "ccm(sm4)", "gcm(sm4)"],
     ...["sha1", "sha256", "sha512"].map((hash) => `authenc(hmac(${hash}),cbc(aes))`),
-  ].map((name) => `hisi_sec_${name}`),
-  zip: ["hisi-deflate-acomp"],
-  hpre: [
-    ...["hpre-rsa", "hpre-dh", "hpre-curve25519"],
-    ...["p192", "p256", "p384"].map((curve) => `hpre-ecdh-nist-${curve}`),
-  ],
-} as const;
+  ];
+  const ecdh = ["p192", "p256", "p384"].map((curve) => `hpre-ecdh-nist-${curve}`);
+  const curve25519 = suite === suites.stable ? ["hpre-curve25519"] : [];
+  return {
+    sec2: modes.map((name) => `hisi_sec_${name}`),
+    zip: ["hisi-deflate-acomp"],
+    hpre: ["hpre-rsa", "hpre-dh", ...ecdh, ...curve25519],
+  } as const;
+}
 
 /** Arguments of the guest's `afalg compare`; lengths in bytes. */
 export interface Mode {
@@ -28,51 +31,97 @@ export interface Mode {
   readonly most: number;
 }
 
-function cipher(name: string, reference: string, key: number, iv: number): Mode {
-  return { name, reference, type: "skcipher", key, iv, aad: 0, tag: 0, most: 96 << 10 };
+/** How a kernel names its software. */
+interface Software {
+  readonly cipher: (mode: string, block: string) => string;
+  readonly cbcmac: (block: string) => string;
+  readonly hmac: (hash: string) => string;
+  readonly ghash: string;
 }
 
-/** The driver puts 16 bits of a CCM message's length into the first block: no longer ones. */
-function sealed(name: string, reference: string, key: number, iv: number, tag = 16): Mode {
-  const most = name.includes("ccm") ? 60 << 10 : 96 << 10;
-  return { name, reference, type: "aead", key, iv, aad: 20, tag, most };
+/** All is put together from a block cipher and templates. */
+const composed: Software = {
+  cipher: (mode, block) =>
+    mode === "xts" ? `xts(ecb(${block}-generic))` : `${mode}(${block}-generic)`,
+  cbcmac: (block) => `cbcmac(${block}-generic)`,
+  hmac: (hash) => `hmac(${hash}-generic)`,
+  ghash: "ghash-generic",
+};
+
+/** From Linux 7 on, a library has AES and the hashes in one piece. */
+const software: Record<Suite, Software> = {
+  [suites.stable]: composed,
+  [suites.backports]: {
+    cipher: (mode, block) => (block === "aes" ? `${mode}-aes-lib` : composed.cipher(mode, block)),
+    cbcmac: (block) => (block === "aes" ? "cbcmac-aes-lib" : composed.cbcmac(block)),
+    hmac: (hash) => `hmac-${hash}-lib`,
+    ghash: "ghash-lib",
+  },
+};
+
+const aesKeys = [16, 24, 32] as const;
+
+/** Every mode of SEC2 that is a plain cipher: its name, the lengths of its keys and of its IV. */
+const ciphers = [
+  ["ecb", "aes", aesKeys, 0],
+  ["cbc", "aes", aesKeys, 16],
+  ["ctr", "aes", aesKeys, 16],
+  ["xts", "aes", [32, 64], 16],
+  ["cbc", "sm4", [16], 16],
+  ["ctr", "sm4", [16], 16],
+  ["xts", "sm4", [32], 16],
+  ["ecb", "des3_ede", [24], 0],
+  ["cbc", "des3_ede", [24], 8],
+] as const;
+
+/** Those that authenticate too. The driver puts 16 bits of a CCM message's length into a block. */
+const aeads = [
+  ["gcm", "aes", aesKeys, 12, 96 << 10],
+  ["ccm", "aes", aesKeys, 16, 60 << 10],
+  ["gcm", "sm4", [16], 12, 96 << 10],
+  ["ccm", "sm4", [16], 16, 60 << 10],
+] as const;
+
+/** The hashes that go with CBC, and the lengths of their keys and tags. */
+const hashes = [
+  ["sha1", 20],
+  ["sha256", 32],
+  ["sha512", 64],
+] as const;
+
+/** Every mode of SEC2, with every length of a key. */
+export function modesOf(suite: Suite): Mode[] {
+  const { cipher, cbcmac, hmac, ghash } = software[suite];
+  const plain = ciphers.flatMap(([mode, block, keys, iv]) => {
+    const names = { name: `${mode}(${block})`, reference: cipher(mode, block) };
+    const rest = { type: "skcipher", iv, aad: 0, tag: 0, most: 96 << 10 } as const;
+    return keys.map((key) => ({ ...names, ...rest, key }));
+  });
+  const sealed = aeads.flatMap(([mode, block, keys, iv, most]) => {
+    const second = mode === "gcm" ? ghash : cbcmac(block);
+    const reference = `${mode}_base(${cipher("ctr", block)},${second})`;
+    const rest = { type: "aead", iv, aad: 20, tag: 16, most } as const;
+    return keys.map((key) => ({ name: `${mode}(${block})`, reference, ...rest, key }));
+  });
+  const hashed = hashes.map(([hash, bytes]) => ({
+    name: `authenc(hmac(${hash}),cbc(aes))`,
+    reference: `authenc(${hmac(hash)},${cipher("cbc", "aes")})`,
+    ...({ type: "aead", key: bytes + 16, iv: 16, aad: 20, tag: bytes, most: 96 << 10 } as const),
+  }));
+  return [...plain, ...sealed, ...hashed];
 }
-
-function authenc(hash: string, macKey: number, tag: number): Mode {
-  const cbc = "cbc(aes-generic)";
-  const reference = `authenc(hmac(${hash}-generic),${cbc})`;
-  return sealed(`authenc(hmac(${hash}),cbc(aes))`, reference, macKey + 16, 16, tag);
-}
-
-const gcm = (block: string) => `gcm_base(ctr(${block}-generic),ghash-generic)`;
-const ccm = (block: string) => `ccm_base(ctr(${block}-generic),cbcmac(${block}-generic))`;
-
-/** Every mode of SEC2, with every length of an AES key. */
-export const modes: readonly Mode[] = [
-  ...[16, 24, 32].flatMap((key) => [
-    cipher("ecb(aes)", "ecb(aes-generic)", key, 0),
-    cipher("cbc(aes)", "cbc(aes-generic)", key, 16),
-    cipher("ctr(aes)", "ctr(aes-generic)", key, 16),
-    sealed("gcm(aes)", gcm("aes"), key, 12),
-    sealed("ccm(aes)", ccm("aes"), key, 16),
-  ]),
-  ...[32, 64].map((key) => cipher("xts(aes)", "xts(ecb(aes-generic))", key, 16)),
-  cipher("cbc(sm4)", "cbc(sm4-generic)", 16, 16),
-  cipher("ctr(sm4)", "ctr(sm4-generic)", 16, 16),
-  cipher("xts(sm4)", "xts(ecb(sm4-generic))", 32, 16),
-  sealed("gcm(sm4)", gcm("sm4"), 16, 12),
-  sealed("ccm(sm4)", ccm("sm4"), 16, 16),
-  cipher("ecb(des3_ede)", "ecb(des3_ede-generic)", 24, 0),
-  cipher("cbc(des3_ede)", "cbc(des3_ede-generic)", 24, 8),
-  authenc("sha1", 20, 20),
-  authenc("sha256", 32, 32),
-  authenc("sha512", 64, 64),
-];
 
 /** Requests that the driver copies into a flat buffer, where there is an IOMMU: no longer ones. */
-export const shortModes: readonly Mode[] = modes
-  .filter(({ name, key }) => key !== 24 || name.includes("des3"))
-  .map((mode) => ({ ...mode, most: 512 }));
+export function shortModesOf(suite: Suite): Mode[] {
+  return modesOf(suite)
+    .filter(({ name, key }) => key !== 24 || name.includes("des3"))
+    .map((mode) => ({ ...mode, most: 512 }));
+}
+
+/** The one with which tests that are not about modes keep SEC2 busy. */
+export function usualMode(suite: Suite): Mode {
+  return modesOf(suite).find(({ name, key }) => name === "cbc(aes)" && key === 32)!;
+}
 
 /** The guest's command that compares the device with the software over `totalBytes`. */
 export function compareCommand(mode: Mode, totalBytes: number): string {
@@ -80,9 +129,9 @@ export function compareCommand(mode: Mode, totalBytes: number): string {
   return `afalg compare ${names} ${lengths(mode)} ${totalBytes}`;
 }
 
-/** The guest's command that keeps the device busy until the command `idle`. */
+/** The guest's command that gives the device request upon request until SIGTERM. */
 export function busyCommand(mode: Mode): string {
-  return `busy ${mode.type} 'hisi_sec_${mode.name}' ${lengths(mode)}`;
+  return `afalg busy ${mode.type} 'hisi_sec_${mode.name}' ${lengths(mode)}`;
 }
 
 function lengths({ key, iv, aad, tag, most }: Mode): string {

@@ -4,7 +4,7 @@ import { cp, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { type CachedStep, cached } from "./cache.ts";
 import { commandIn } from "./elf-tree.ts";
-import type { GuestRecipe } from "./recipe.ts";
+import { type GuestRecipe, variantOf } from "./recipe.ts";
 import { PrepareError, run } from "./run.ts";
 
 /** Debian compresses its modules. */
@@ -20,7 +20,7 @@ export function kernelModulesStep(
   const names = recipe.kernelModules;
   return cached({
     name: "kernel-modules",
-    variant: recipe.architecture,
+    variant: variantOf(recipe),
     inputs: { names, kernel: kernel.key },
     progress: `collecting ${names.length} modules of the kernel's package`,
     build: async (folder) => {

@@ -1,4 +1,4 @@
-/** A virtual machine: QEMU without KVM, a Debian guest, and vfio-user devices behind root ports. */
+/** A virtual machine: QEMU without KVM, a Debian guest, and vfio-user devices. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,10 +16,16 @@ export interface MachineOptions {
   readonly guest: PreparedGuest;
   readonly memory: MemoryKind;
   readonly memoryMiB?: number;
-  /** Device n is called "ferryN" and sits in the root port "portN". */
+  /** Device n is called "ferryN". */
   readonly devices: readonly DeviceSlot[];
-  /** Whether the devices are behind an IOMMU, which the guest's driver virtio-iommu controls. */
-  readonly iommu?: boolean;
+  /** Where they are; in root ports unless it is said. */
+  readonly place?: keyof typeof places;
+  /** Whether it waits for the VM of another one, instead of booting. */
+  readonly incoming?: boolean;
+  /** What starts QEMU where it is to run: `ip netns exec NAME`; nothing for this host. */
+  readonly launcher?: readonly string[];
+  /** An IOMMU that the devices are behind. */
+  readonly iommu?: keyof typeof iommus;
 }
 
 export interface DeviceSlot {
@@ -27,6 +33,28 @@ export interface DeviceSlot {
   /** Whether the device is there from the start. Otherwise the root port is empty. */
   readonly plugged: boolean;
 }
+
+/** Places for device n: what is in front of it, and the bus that it is on. */
+const places = {
+  port: (n: number) => [`pcie-root-port,id=port${n},chassis=${n + 1},slot=${n + 1}`],
+  "root bus": () => [],
+  switch: (n: number) => [
+    `pcie-root-port,id=root${n},chassis=${2 * n + 1},slot=${2 * n + 1}`,
+    `x3130-upstream,id=up${n},bus=root${n}`,
+    `xio3130-downstream,id=port${n},bus=up${n},chassis=${2 * n + 2},slot=${2 * n + 2}`,
+  ],
+  "PCI bridge": (n: number) => [
+    `pcie-root-port,id=root${n},chassis=${n + 1},slot=${n + 1}`,
+    `pcie-pci-bridge,id=port${n},bus=root${n}`,
+  ],
+} as const;
+
+/** IOMMUs, and what a guest's kernel has to be told to use them. */
+const iommus = {
+  virtio: { device: "virtio-iommu-pci", commandLine: [] },
+  // Without caching mode QEMU does not hear of what a guest maps.
+  intel: { device: "intel-iommu,caching-mode=on", commandLine: ["intel_iommu=on"] },
+} as const;
 
 const defaultMemoryMiB = 512;
 const connectTimeoutMs = 20_000;
@@ -55,13 +83,18 @@ export class Machine {
     const folder = mkdtempSync(join(tmpdir(), "fvm-"));
     const control = await listenForOne(join(folder, "qmp"));
     const shellListener = await listenForOne(join(folder, "shell"));
-    const child = new Child([...options.guest.emulator, ...emulatorArguments(options, folder)]);
+    const { launcher = [], guest } = options;
+    const child = new Child([
+      ...launcher,
+      ...guest.emulator,
+      ...emulatorArguments(options, folder),
+    ]);
     try {
       const failed = child.exited.then(() => Promise.reject(new Error("QEMU ended")));
       failed.catch(() => {});
       const qmp = await connected(control.connection.then(QmpClient.open), failed);
       const shell = new GuestShell(await connected(shellListener.connection, failed));
-      await Promise.race([shell.ready(bootTimeoutMs), failed]);
+      if (options.incoming !== true) await Promise.race([shell.ready(bootTimeoutMs), failed]);
       return new Machine(folder, child, qmp, shell);
     } catch (error) {
       const console = consoleTail(folder);
@@ -101,8 +134,19 @@ export class Machine {
     return this.#child.output;
   }
 
+  /** A second monitor, for the tools of an operator. */
+  get monitorPath(): string {
+    return monitorPath(this.#folder);
+  }
+
   get running(): boolean {
     return this.#child.exit === undefined;
+  }
+
+  /** Ends by itself, as a VM that has left. */
+  async left(): Promise<Exit> {
+    await within(this.#child.exited, stopTimeoutMs, () => "the end of a QEMU whose VM has left");
+    return await this.#end("SIGTERM");
   }
 
   /** Ends QEMU as a power-off does. */
@@ -115,6 +159,11 @@ export class Machine {
   /** Ends QEMU as a crash does: nothing is said to anybody. */
   crash(): Promise<Exit> {
     return this.#end("SIGKILL");
+  }
+
+  /** Stops it where it is, until it is ended. */
+  halt(): void {
+    this.#child.halt();
   }
 
   async #end(signal: NodeJS.Signals): Promise<Exit> {
@@ -145,19 +194,28 @@ export async function startRefused(
 }
 
 /** The properties of device `number`, as `-device` and QMP's `device_add` take them. */
-export function ferryDevice(socketPath: string, number = 0): Record<string, unknown> {
+export function ferryDevice(
+  socketPath: string,
+  number = 0,
+  bus = `port${number}`,
+): Record<string, unknown> {
   return {
     driver: "vfio-user-pci",
     id: `ferry${number}`,
-    bus: `port${number}`,
+    bus,
     socket: { type: "unix", path: socketPath },
   };
 }
 
-function slotArguments({ socketPath, plugged }: DeviceSlot, number: number): string[] {
-  const port = `pcie-root-port,id=port${number},chassis=${number + 1},slot=${number + 1}`;
-  const device = JSON.stringify(ferryDevice(socketPath, number));
-  return ["-device", port, ...(plugged ? ["-device", device] : [])];
+function slotArguments(
+  { socketPath, plugged }: DeviceSlot,
+  number: number,
+  place: keyof typeof places,
+): string[] {
+  const bus = place === "root bus" ? "pcie.0" : `port${number}`;
+  const device = JSON.stringify(ferryDevice(socketPath, number, bus));
+  const all = [...places[place](number), ...(plugged ? [device] : [])];
+  return all.flatMap((each) => ["-device", each]);
 }
 
 function emulatorArguments(
@@ -166,20 +224,24 @@ function emulatorArguments(
   channels: "connected" | "none" = "connected",
 ): string[] {
   const { guest, memory } = options;
+  const iommu = options.iommu === undefined ? undefined : iommus[options.iommu];
+  const commandLine = [guest.kernelCommandLine, ...(iommu?.commandLine ?? [])].join(" ");
   const memorySize = `${options.memoryMiB ?? defaultMemoryMiB}M`;
   const backend = `memory-backend-memfd,id=ram,size=${memorySize},share=on`;
   const shared = ["-object", backend, "-machine", "memory-backend=ram"];
   const shell = [
     ...["-chardev", `socket,id=shell,path=${join(folder, "shell")}`, "-serial", "chardev:shell"],
     ...["-qmp", `unix:${join(folder, "qmp")}`],
+    ...["-qmp", `unix:${monitorPath(folder)},server=on,wait=off`],
   ];
   return [
     ...guest.machine,
     ...["-accel", "tcg,thread=multi", "-nodefaults", "-display", "none", "-m", memorySize],
     ...(memory === "shared" ? shared : []),
-    ...(options.iommu === true ? ["-device", "virtio-iommu-pci"] : []),
-    ...options.devices.flatMap(slotArguments),
-    ...["-kernel", guest.kernel, "-initrd", guest.initramfs, "-append", guest.kernelCommandLine],
+    ...(options.incoming === true ? ["-incoming", "defer", "-S"] : []),
+    ...(iommu === undefined ? [] : ["-device", iommu.device]),
+    ...options.devices.flatMap((slot, n) => slotArguments(slot, n, options.place ?? "port")),
+    ...["-kernel", guest.kernel, "-initrd", guest.initramfs, "-append", commandLine],
     ...[
       "-chardev",
       `file,id=console,path=${join(folder, "console")}`,
@@ -189,6 +251,8 @@ function emulatorArguments(
     ...(channels === "connected" ? shell : []),
   ];
 }
+
+const monitorPath = (folder: string): string => join(folder, "monitor");
 
 function connected<T>(connection: Promise<T>, failed: Promise<never>): Promise<T> {
   return within(Promise.race([connection, failed]), connectTimeoutMs, () => "connection from QEMU");

@@ -3,16 +3,31 @@
  * drivers compiled for it, and an initramfs. Everything is kept below .cache/vm, so that only the
  * first run downloads.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { aptRoot, dependencies, forgetAptRoots, unpackClosure, unpackPackages } from "./apt.ts";
+import {
+  type AptRoot,
+  aptRoot,
+  dependencies,
+  forgetAptRoots,
+  unpackClosure,
+  unpackPackages,
+} from "./apt.ts";
 import { type CachedStep, cached, cacheFolder, removeScratchFolders } from "./cache.ts";
 import { guestFolder, helpersStep, modulesStep } from "./compile.ts";
 import { type Command, commandIn } from "./elf-tree.ts";
 import { buildInitramfs, type InitramfsSources } from "./initramfs.ts";
 import { kernelModulesStep } from "./kernel-modules.ts";
-import { buildPackages, type GuestName, type GuestRecipe, guestRecipes, suites } from "./recipe.ts";
+import {
+  buildPackages,
+  type GuestName,
+  type GuestRecipe,
+  guestRecipes,
+  type Suite,
+  suites,
+  variantOf,
+} from "./recipe.ts";
 import { PrepareError, run } from "./run.ts";
 
 /** All that a machine needs to start. */
@@ -58,7 +73,7 @@ async function prepareSteps(recipe: GuestRecipe): Promise<PreparedGuest> {
   return {
     emulator: emulatorCommand(recipe, emulator.folder),
     emulatorVersion: await readText(emulator, "version"),
-    kernel: join(kernel.folder, "boot", `vmlinuz-${kernelRelease}`),
+    kernel: kernelImage(kernel.folder, kernelRelease),
     kernelRelease,
     kernelCommandLine: recipe.kernel.commandLine.join(" "),
     initramfs: join(initramfs.folder, "initramfs.cpio"),
@@ -99,25 +114,38 @@ function emulatorStep(recipe: GuestRecipe): Promise<CachedStep> {
 }
 
 function kernelStep(recipe: GuestRecipe): Promise<CachedStep> {
-  const { flavour } = recipe.kernel;
+  const { suite, flavour } = recipe.kernel;
   return cached({
     name: "kernel",
-    variant: recipe.architecture,
-    inputs: { flavour, suites },
-    progress: `downloading and unpacking the kernel (linux-image-${flavour}, ${suites.stable})`,
+    variant: variantOf(recipe),
+    inputs: { flavour, suite },
+    progress: `downloading and unpacking the kernel (linux-image-${flavour}, ${suite})`,
     build: async (folder) => {
       const root = await aptRoot(recipe.architecture);
-      const images = await dependencies(root, `linux-image-${flavour}`);
-      const release = images[0]?.match(/^linux-image-(.+)$/)?.[1];
+      const needed = await dependencies(root, suite, `linux-image-${flavour}`);
+      const release = needed.map((name) => /^linux-image-(\d.+)$/.exec(name)?.[1]).find(Boolean);
       if (release === undefined) {
-        throw new PrepareError(
-          `linux-image-${flavour} does not name a kernel in ${suites.stable}.`,
-        );
+        throw new PrepareError(`linux-image-${flavour} does not name a kernel in ${suite}.`);
       }
-      await unpackPackages(root, [`linux-image-${release}`], folder);
+      await unpackPackages(root, await kernelPackages(root, suite, release), folder);
       await writeFile(join(folder, "release"), release);
     },
   });
+}
+
+/** Debian packages a kernel as a whole, or (newer ones) as the parts on which the whole depends. */
+async function kernelPackages(root: AptRoot, suite: Suite, release: string): Promise<string[]> {
+  const whole = `linux-image-${release}`;
+  const needed = await dependencies(root, suite, whole);
+  return [whole, ...needed.filter((name) => name.endsWith(`-${release}`))];
+}
+
+function kernelImage(folder: string, release: string): string {
+  const places = [`boot/vmlinuz-${release}`, `usr/lib/modules/${release}/vmlinuz`];
+  const paths = places.map((place) => join(folder, place));
+  const image = paths.find((path) => existsSync(path));
+  if (image === undefined) throw new PrepareError(`Linux ${release} has no image.`);
+  return image;
 }
 
 async function toolsStep(recipe: GuestRecipe, kernel: CachedStep): Promise<CachedStep> {
@@ -125,7 +153,7 @@ async function toolsStep(recipe: GuestRecipe, kernel: CachedStep): Promise<Cache
   const release = await readText(kernel, "release");
   return cached({
     name: "tools",
-    variant: recipe.architecture,
+    variant: variantOf(recipe),
     inputs: { packages, release },
     progress: `downloading and unpacking the compiler (${recipe.build.packages.join(", ")})`,
     build: async (folder) => {
@@ -166,7 +194,7 @@ function initramfsStep(recipe: GuestRecipe, parts: Parts): Promise<CachedStep> {
   const { userland, modules, kernelModules, helpers } = parts;
   return cached({
     name: "initramfs",
-    variant: recipe.architecture,
+    variant: variantOf(recipe),
     inputs: {
       scripts: [init, ...commands].map((path) => readFileSync(path, "utf8")),
       programs: recipe.userland.programs,

@@ -1,6 +1,7 @@
 /**
  * What the real-VM test is made of: which Debian packages become the emulator, the kernel, the
- * tools and the guest's root file system. A second guest is one more entry of `guestRecipes`.
+ * tools and the guest's root file system. One more pair of architecture and kernel is one more
+ * entry of `guestRecipes`.
  */
 
 /** Debian 13 is the first release whose backports carry a QEMU with `vfio-user-pci`. */
@@ -33,6 +34,8 @@ export interface GuestRecipe {
     readonly firmware: readonly string[];
   };
   readonly kernel: {
+    /** The suite that it is of: Linux 6.12 in the stable one, the newest in the backports. */
+    readonly suite: Suite;
     /** The end of the names of Debian's kernel packages: linux-image-FLAVOUR. */
     readonly flavour: string;
     /** Among them `shell_port`, the second serial port: guest/init takes commands there. */
@@ -74,12 +77,11 @@ export interface ModuleRecipe {
   readonly folder: string;
   /** Paths of the modules that the build makes, without ".ko", within the folder. */
   readonly results: readonly string[];
-  /** What is added to the folder from the kernel's source, as Debian packages it, unmodified. */
-  readonly source?: {
-    readonly package: string;
-    /** Where each file or folder of the kernel's tree goes within ours. */
-    readonly paths: Readonly<Record<string, string>>;
-  };
+  /**
+   * What is added to the folder from the kernel's source, as Debian packages it, unmodified: where
+   * each file or folder of the kernel's tree goes within ours.
+   */
+  readonly source?: Readonly<Record<string, string>>;
 }
 
 /** Needed by the kernel's build besides a compiler; an empty package database assumes nothing. */
@@ -107,90 +109,133 @@ const hisiModules: ModuleRecipe = {
     ...["hisilicon/hpre/hisi_hpre", "sm4", "sm4_generic"],
   ],
   source: {
-    package: "linux-source-6.12",
-    paths: {
-      "drivers/misc/uacce": "uacce",
-      "drivers/crypto/hisilicon": "hisilicon",
-      "crypto/sm4.c": "sm4.c",
-      "crypto/sm4_generic.c": "sm4_generic.c",
-    },
+    "drivers/misc/uacce": "uacce",
+    "drivers/crypto/hisilicon": "hisilicon",
+    "crypto/sm4.c": "sm4.c",
+    "crypto/sm4_generic.c": "sm4_generic.c",
   },
 };
 
-const hisiKernelModules = [
+/** The way from programs to ciphers, for a kernel whose own does not lead to hardware. */
+const algifModules: ModuleRecipe = {
+  folder: "algif",
+  results: ["algif_skcipher", "algif_aead"],
+  source: {
+    "crypto/algif_skcipher.c": "algif_skcipher.c",
+    "crypto/algif_aead.c": "algif_aead.c",
+  },
+};
+
+/** What the drivers and the tests need of any kernel. */
+const kernelModules = [
   // The way from programs to ciphers, and the software that the devices are compared with.
-  ...["af_alg", "algif_skcipher", "algif_aead"],
-  ...["authenc", "ccm", "gcm", "xts", "cmac", "ghash-generic", "des_generic"],
+  ...["af_alg", "authenc", "ccm", "gcm", "xts", "cmac", "des_generic"],
   // What the driver of HPRE builds on, and a parser of the keys that it is given.
-  ...["ecdh_generic", "curve25519-generic", "libcurve25519", "pkcs8_key_parser"],
+  ...["ecdh_generic", "pkcs8_key_parser"],
   // Disks to swap to, and the IOMMU that one of the machines has.
   ...["brd", "virtio-iommu"],
 ] as const;
 
+/** What the kernel of one suite needs besides. */
+const ofSuite: Record<Suite, Pick<GuestRecipe, "modules" | "kernelModules">> = {
+  [suites.stable]: {
+    modules: [],
+    kernelModules: [
+      ...["algif_skcipher", "algif_aead", "ghash-generic"],
+      ...["curve25519-generic", "libcurve25519"],
+    ],
+  },
+  [suites.backports]: {
+    modules: [algifModules],
+    // What the drivers of SEC2 and ZIP fall back on.
+    kernelModules: ["ctr", "deflate"],
+  },
+};
+
+/** All that the guests of one architecture have in common. */
+type Architecture = Omit<GuestRecipe, "kernel" | "kernelModules"> & {
+  readonly commandLine: readonly string[];
+};
+
+const amd64: Architecture = {
+  architecture: "amd64",
+  emulator: {
+    packages: ["qemu-system-x86"],
+    binary: "usr/bin/qemu-system-x86_64",
+    firmware: ["qemu", "seabios"],
+  },
+  commandLine: ["console=ttyS0", "quiet", "printk.time=0", "panic=0", "shell_port=ttyS1"],
+  build: {
+    packages: ["gcc-14", "libc6-dev", "xz-utils"],
+    compiler: "gcc-14",
+    kernelArchitecture: "x86_64",
+    crossCompile: "",
+  },
+  userland: {
+    packages: ["busybox-static", "pciutils"],
+    programs: ["usr/bin/busybox", "usr/bin/lspci"],
+    dynamicLinker: "usr/lib64/ld-linux-x86-64.so.2",
+    libraryFolder: "usr/lib/x86_64-linux-gnu",
+  },
+  modules: [{ folder: "hello", results: ["hello"] }, hisiModules],
+  helpers: ["afalg", "keys"],
+  commands: ["hello", "hisi"],
+  machine: ["-machine", "q35", "-cpu", "qemu64", "-smp", "2"],
+};
+
+const arm64: Architecture = {
+  architecture: "arm64",
+  emulator: {
+    packages: ["qemu-system-arm"],
+    binary: "usr/bin/qemu-system-aarch64",
+    firmware: ["qemu"],
+  },
+  commandLine: [
+    ...["console=ttyAMA0", "quiet", "printk.time=0", "panic=0", "shell_port=ttyAMA1"],
+    // The drivers' pools do not fit, and what does not fit is reported page by page.
+    "cma=0",
+  ],
+  build: {
+    packages: ["gcc-14-aarch64-linux-gnu", "libc6-dev-arm64-cross", "xz-utils"],
+    compiler: "aarch64-linux-gnu-gcc-14",
+    kernelArchitecture: "arm64",
+    crossCompile: "aarch64-linux-gnu-",
+  },
+  userland: {
+    packages: ["busybox-static", "pciutils"],
+    programs: ["usr/bin/busybox", "usr/bin/lspci"],
+    dynamicLinker: "usr/lib/ld-linux-aarch64.so.1",
+    libraryFolder: "usr/lib/aarch64-linux-gnu",
+  },
+  modules: [hisiModules],
+  helpers: ["afalg", "keys", "pressure"],
+  commands: ["hisi"],
+  machine: ["-machine", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2"],
+};
+
+function guest(architecture: Architecture, suite: Suite, flavour: string): GuestRecipe {
+  const { commandLine } = architecture;
+  return {
+    ...architecture,
+    kernel: { suite, flavour, commandLine },
+    modules: [...architecture.modules, ...ofSuite[suite].modules],
+    kernelModules: [...kernelModules, ...ofSuite[suite].kernelModules],
+  };
+}
+
+/**
+ * Not cloud-arm64, which has no zswap. No amd64 kernel of the backports: from Linux 7.0 on, the
+ * accelerators' driver has no way to their mailbox except on arm64.
+ */
 export const guestRecipes = {
-  amd64: {
-    architecture: "amd64",
-    emulator: {
-      packages: ["qemu-system-x86"],
-      binary: "usr/bin/qemu-system-x86_64",
-      firmware: ["qemu", "seabios"],
-    },
-    kernel: {
-      flavour: "cloud-amd64",
-      commandLine: ["console=ttyS0", "quiet", "printk.time=0", "panic=0", "shell_port=ttyS1"],
-    },
-    build: {
-      packages: ["gcc-14", "libc6-dev", "xz-utils"],
-      compiler: "gcc-14",
-      kernelArchitecture: "x86_64",
-      crossCompile: "",
-    },
-    userland: {
-      packages: ["busybox-static", "pciutils"],
-      programs: ["usr/bin/busybox", "usr/bin/lspci"],
-      dynamicLinker: "usr/lib64/ld-linux-x86-64.so.2",
-      libraryFolder: "usr/lib/x86_64-linux-gnu",
-    },
-    modules: [{ folder: "hello", results: ["hello"] }, hisiModules],
-    kernelModules: hisiKernelModules,
-    helpers: ["afalg", "keys"],
-    commands: ["hello", "hisi"],
-    machine: ["-machine", "q35", "-cpu", "qemu64", "-smp", "2"],
-  },
-  arm64: {
-    architecture: "arm64",
-    emulator: {
-      packages: ["qemu-system-arm"],
-      binary: "usr/bin/qemu-system-aarch64",
-      firmware: ["qemu"],
-    },
-    kernel: {
-      // Not cloud-arm64, which has no zswap.
-      flavour: "arm64",
-      commandLine: [
-        ...["console=ttyAMA0", "quiet", "printk.time=0", "panic=0", "shell_port=ttyAMA1"],
-        // The drivers' pools do not fit, and what does not fit is reported page by page.
-        "cma=0",
-      ],
-    },
-    build: {
-      packages: ["gcc-14-aarch64-linux-gnu", "libc6-dev-arm64-cross", "xz-utils"],
-      compiler: "aarch64-linux-gnu-gcc-14",
-      kernelArchitecture: "arm64",
-      crossCompile: "aarch64-linux-gnu-",
-    },
-    userland: {
-      packages: ["busybox-static", "pciutils"],
-      programs: ["usr/bin/busybox", "usr/bin/lspci"],
-      dynamicLinker: "usr/lib/ld-linux-aarch64.so.1",
-      libraryFolder: "usr/lib/aarch64-linux-gnu",
-    },
-    modules: [hisiModules],
-    kernelModules: hisiKernelModules,
-    helpers: ["afalg", "keys", "pressure"],
-    commands: ["hisi"],
-    machine: ["-machine", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2"],
-  },
-} as const satisfies Record<string, GuestRecipe>;
+  amd64: guest(amd64, suites.stable, "cloud-amd64"),
+  arm64: guest(arm64, suites.stable, "arm64"),
+  "arm64-backports": guest(arm64, suites.backports, "arm64"),
+} as const;
 
 export type GuestName = keyof typeof guestRecipes;
+
+/** Tells the folders of guests of one architecture apart, in the cache. */
+export function variantOf({ architecture, kernel }: GuestRecipe): string {
+  return `${architecture}-${kernel.suite}`;
+}

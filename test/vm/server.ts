@@ -27,15 +27,19 @@ export class Server {
     this.socketPath = socketPath;
   }
 
-  /** Starts a server and waits for its socket. `settings` are what `--set` takes: "mapped=true". */
+  /**
+   * Starts a server and waits for its socket. `settings` are what `--set` takes: "mapped=true";
+   * `launcher` starts it where it is to run.
+   */
   static async start(
     device: string,
     socketPath: string,
     settings: readonly string[] = [],
+    launcher: readonly string[] = [],
   ): Promise<Server> {
     const options = settings.flatMap((setting) => ["--set", setting]);
     const args = ["serve", device, "--socket-path", socketPath, ...options];
-    const child = new Child([...ferryCommand, ...args]);
+    const child = new Child([...launcher, ...ferryCommand, ...args]);
     const server = new Server(child, socketPath);
     await until(
       () => {
@@ -62,6 +66,16 @@ export class Server {
 
   get output(): string {
     return this.#child.output;
+  }
+
+  /** Ends the server as a crash does. */
+  crash(): Promise<Exit> {
+    return this.#child.end("SIGKILL", stopTimeoutMs);
+  }
+
+  /** Stops it where it is, until it is ended. */
+  halt(): void {
+    this.#child.halt();
   }
 
   /** Ends the server as an operator does. */

@@ -10,6 +10,7 @@ import {
   IoEventfdFlags,
   MessageType,
   noFdIndex,
+  OwnFeature,
 } from "../../src/spec/vfio-user.ts";
 import { describeMessage, Way } from "../../src/wire/describe.ts";
 
@@ -300,6 +301,12 @@ const samples: readonly Sample[] = [
       pack("888", 0, 0x8_0000, 4096),
       pack("88", 0xff00n, 1),
     ),
+    flags: reply,
+  },
+  {
+    title: "DEVICE_FEATURE: what PRE_COPY has to send",
+    command: Command.deviceFeature,
+    payload: feature(get, OwnFeature.precopyInfo, pack("4488", 24, 0, 70_000, 12)),
     flags: reply,
   },
   {

@@ -38,6 +38,7 @@ describe("a proposal that is taken", () => {
       pgsizes: 4096,
       writeMultiple: false,
       twinSocket: false,
+      precopyInfo: false,
     });
   });
 
@@ -96,6 +97,17 @@ describe("a proposal that is taken", () => {
   });
 });
 
+describe("the project's own key", () => {
+  it.each([
+    [{}, false],
+    [{ vfio_ferry: {} }, false],
+    [{ vfio_ferry: { precopy_info: false } }, false],
+    [{ vfio_ferry: { precopy_info: true, more: [] } }, true],
+  ])("%j", (capabilities, precopyInfo) => {
+    expect(propose(capabilities)).toMatchObject({ limits: { precopyInfo } });
+  });
+});
+
 describe("a proposal that is refused with EINVAL", () => {
   const refused = -errno.EINVAL;
 
@@ -140,6 +152,7 @@ describe("a proposal that is refused with EINVAL", () => {
     ["write_multiple", ["true", 1, null]],
     ["twin_socket", [true, [], null, { supported: 1 }, { supported: true, fd_index: -1 }]],
     ["twin_socket", [{ supported: true, fd_index: "0" }, { fd_index: msgFdsMax + 1 }]],
+    ["vfio_ferry", ["23", [], null, true, { precopy_info: 1 }, { precopy_info: null }]],
     ["migration", ["23", [], null, { pgsize: "foo" }, { pgsize: 4095 }, { pgsize: 0 }]],
     ["migration", [{ pgsize: 2 ** 52 + 1 }, { pgsize: Number.MAX_SAFE_INTEGER }]],
   ])("has a bad %s", (key, values) => {
@@ -165,15 +178,18 @@ describe("a VERSION of ours", () => {
     pgsizes: 4096,
     writeMultiple: true,
     twinSocket: true,
+    precopyInfo: false,
   };
 
   it("is understood by the other side", () => {
     for (const writeMultiple of [false, true]) {
       for (const twinSocket of [false, true]) {
-        const sent = { ...most, writeMultiple, twinSocket };
+        const sent = { ...most, writeMultiple, twinSocket, precopyInfo: twinSocket };
         const twinFdIndex = twinSocket ? 0 : -1;
-        const payload = formatVersion(ourMinor, sent, { twinFdIndex: 0, migrates: true });
-        expect(parseVersion(payload)).toEqual({ major: 0, minor: 1, limits: sent, twinFdIndex });
+        for (const terse of [false, true]) {
+          const payload = formatVersion(ourMinor, sent, { twinFdIndex: 0, migrates: true, terse });
+          expect(parseVersion(payload)).toEqual({ major: 0, minor: 1, limits: sent, twinFdIndex });
+        }
       }
     }
   });
@@ -195,6 +211,21 @@ describe("a VERSION of ours", () => {
       },
     });
     expect(text.at(-1)).toBe("\0");
+  });
+
+  it("can leave out what the defaults say, and nothing else", () => {
+    const text = new TextDecoder().decode(
+      formatVersion(1, { ...most, twinSocket: false, precopyInfo: true }, { terse: true }).subarray(
+        4,
+      ),
+    );
+    expect(JSON.parse(text.slice(0, -1))).toEqual({
+      capabilities: {
+        max_msg_fds: 16,
+        write_multiple: true,
+        vfio_ferry: { precopy_info: true },
+      },
+    });
   });
 
   it("as a client's proposal asks for a twin socket without naming a descriptor", () => {

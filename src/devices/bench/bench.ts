@@ -32,6 +32,7 @@ const pollSlicesMax = 1024;
 const pollBytesMax = 2 ** 32;
 /** What a fill fills with. */
 const pattern = 0x5a;
+const mappedAreas = [{ offset: 0x1000, size: 0x4000 }];
 const scratchBytes = 1 << 20;
 const mib = 1 << 20;
 
@@ -49,7 +50,7 @@ export class BenchDevice extends PciModel {
   #since = 0n;
 
   /** `stateMib` is how much more state than a small device it has, in MiB. */
-  constructor(stateMib: number) {
+  constructor(stateMib: number, mapped: boolean) {
     super({
       name: "bench",
       version: 1,
@@ -65,7 +66,7 @@ export class BenchDevice extends PciModel {
       ],
       bars: {
         0: { size: scratchBytes, space: "memory32" },
-        1: { size: 65536, space: "memory32", mapped: [{ offset: 0x1000, size: 0x4000 }] },
+        1: { size: 65536, space: "memory32", mapped: mapped && mappedAreas },
       },
       ioEventfds: [0n, 1n, 2n, 3n].map((datamatch) => ({
         bar: 0,
@@ -113,6 +114,9 @@ export class BenchDevice extends PciModel {
     }
     return this.#registers.get("DMA_STATUS");
   }
+
+  /** Nobody writes to the ballast, and it may be much. */
+  protected override onReset(): void {}
 
   protected override get hasWork(): boolean {
     return this.#running && !(this.#since !== 0n && this.#transfer.status === pending);

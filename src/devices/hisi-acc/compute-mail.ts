@@ -32,6 +32,11 @@ export interface Answer {
 /** Ends a supervisor and its workers. */
 export const closing = "closing";
 
+/** Bytes that nobody needs any more. They are freed where it may take a while. */
+export interface Spent {
+  readonly spent: Uint8Array;
+}
+
 /**
  * A plain object whose byte arrays have their buffers for themselves, so that these can be handed
  * over instead of copied: what shares a buffer, with Node's pool for example, is copied once here.

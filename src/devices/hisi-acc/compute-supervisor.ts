@@ -5,7 +5,14 @@
 import { Worker, workerData } from "node:worker_threads";
 import { errno } from "../../base/errno.ts";
 import { closeFd, signalEventfd } from "../../sys/descriptors.ts";
-import { type Answer, buffersOf, closing, type Job, type SupervisorStart } from "./compute-mail.ts";
+import {
+  type Answer,
+  buffersOf,
+  closing,
+  type Job,
+  type Spent,
+  type SupervisorStart,
+} from "./compute-mail.ts";
 
 const { port, fd, workers, jobTimeoutMs, module } = workerData as SupervisorStart;
 const entry = new URL("./compute-worker.js", import.meta.url);
@@ -88,8 +95,9 @@ function dispatch(): void {
   }
 }
 
-port.on("message", (message: Job | typeof closing) => {
+port.on("message", (message: Job | Spent | typeof closing) => {
   if (message !== closing) {
+    if ("spent" in message) return;
     queue.push(message);
     dispatch();
     return;

@@ -6,7 +6,14 @@ import {
   Worker,
 } from "node:worker_threads";
 import { closeFd, createEventfd, drainEventfd, duplicate } from "../../sys/descriptors.ts";
-import { type Answer, buffersOf, closing, type Job, type SupervisorStart } from "./compute-mail.ts";
+import {
+  type Answer,
+  buffersOf,
+  closing,
+  type Job,
+  type Spent,
+  type SupervisorStart,
+} from "./compute-mail.ts";
 
 /** MiB, for a thread that only passes on what lies outside of the heap. */
 const resourceLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 32, stackSizeMb: 1 };
@@ -49,6 +56,11 @@ export class ComputeThreads {
   /** Hands a job over, with the buffers of its input. */
   send(job: Job): void {
     this.#port.postMessage(job, buffersOf(job.input));
+  }
+
+  /** Gives bytes away that have their buffer for themselves, to be freed over there. */
+  discard(spent: Uint8Array): void {
+    this.#port.postMessage({ spent } satisfies Spent, buffersOf({ spent }));
   }
 
   /** Takes the eventfd's count, so that it is readable again only behind the next answer. */

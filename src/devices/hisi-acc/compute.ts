@@ -94,6 +94,14 @@ export class ComputePool implements ComputeService {
     }
   }
 
+  /**
+   * Takes bytes that nobody needs any more. To free many of them takes milliseconds, so that is
+   * left to another thread.
+   */
+  discard(bytes: Uint8Array): void {
+    if (bytes.byteLength === bytes.buffer.byteLength) this.#threads?.discard(bytes);
+  }
+
   /** Takes the answers that have come, and sends what waited for that. */
   receive(): void {
     this.#threads?.drain();

@@ -6,12 +6,14 @@
  * that has written nothing and can run again, here or on a migration target, even in place.
  */
 
-/** Guest memory as an engine reads it. Both answer 0 or a negated errno once they end. */
+/**
+ * Guest memory as an engine reads it, into `bytes` from `at`: 0 or a negated errno. Usage:
+ * `const result = memory.readNow(...part) ?? (yield* memory.read(...part))`.
+ */
 export interface GuestReader {
-  /**
-   * Reads guest memory into `bytes` from `at`; yields while the VMM has not answered. Usage:
-   * `const result = yield* memory.read(iova, bytes, at, length)`.
-   */
+  /** Null when the read has to wait; otherwise it takes neither a generator nor a turn. */
+  readNow(iova: number, bytes: Uint8Array, at: number, length: number): number | null;
+  /** Yields while the VMM has not answered, and between the parts of what is long. */
   read(iova: number, bytes: Uint8Array, at: number, length: number): Generator<void, number>;
 }
 

@@ -42,13 +42,17 @@ export class Segments {
   *readList(memory: GuestReader, address: number): Generator<void, number> {
     this.#count = 0;
     this.totalBytes = 0;
-    const head = yield* memory.read(address, this.#list, 0, headBytes);
+    const head =
+      memory.readNow(address, this.#list, 0, headBytes) ??
+      (yield* memory.read(address, this.#list, 0, headBytes));
     if (head < 0) return head;
     const count = this.#view.getUint16(SglHeader.offset.entrySumInSgl, true);
     if (count === 0 || count > sglEntriesMax) return malformedList;
     if (count > 1) {
       const length = (count - 1) * SglEntry.size;
-      const rest = yield* memory.read(address + headBytes, this.#list, headBytes, length);
+      const rest =
+        memory.readNow(address + headBytes, this.#list, headBytes, length) ??
+        (yield* memory.read(address + headBytes, this.#list, headBytes, length));
       if (rest < 0) return rest;
     }
     for (let index = 0; index < count; index++) this.#takeEntry(index);
@@ -85,7 +89,9 @@ export class Segments {
       }
       const part = Math.min(segment - skip, length - done);
       const address = (this.#addresses[index] as number) + skip;
-      const result = yield* memory.read(address, bytes, at + done, part);
+      const result =
+        memory.readNow(address, bytes, at + done, part) ??
+        (yield* memory.read(address, bytes, at + done, part));
       if (result < 0) return result;
       done += part;
       skip = 0;

@@ -3,7 +3,7 @@ import type { VfioDevice } from "../../device/vfio-device.ts";
 import type { AlgorithmName } from "../../spec/hisi-sec2.ts";
 import { Sec2Engine } from "../hisi-acc/sec2/engine.ts";
 import { availableAlgorithms } from "../hisi-acc/sec2/transforms.ts";
-import { createVf, vfOptions } from "../hisi-acc/vf.ts";
+import { createPlanes, createVf, type VfPlanes, vfOptions } from "../hisi-acc/vf.ts";
 
 /** What `create` takes, for the command line. */
 export const options = {
@@ -11,11 +11,21 @@ export const options = {
   algorithms: { default: "all", doc: "those to offer, by their kernel names, with commas between" },
 } as const;
 
+type Given = Readonly<Record<string, string>>;
+
 /** A SEC2 VF: symmetric ciphers. */
-export function create(given: Readonly<Record<string, string>> = {}): VfioDevice {
+export function create(given: Given = {}): VfioDevice {
+  return createVf(engineOf(given), given);
+}
+
+/** The same, with what migrates it. */
+export function planes(given: Given = {}): VfPlanes {
+  return createPlanes(engineOf(given), given);
+}
+
+function engineOf(given: Given): Sec2Engine {
   const text = given["algorithms"] ?? options.algorithms.default;
-  const engine = new Sec2Engine(text === "all" ? {} : { algorithms: algorithmsOf(text) });
-  return createVf(engine, given);
+  return new Sec2Engine(text === "all" ? {} : { algorithms: algorithmsOf(text) });
 }
 
 /** Commas also stand inside of a name's brackets: `authenc(hmac(sha1),cbc(aes))`. */

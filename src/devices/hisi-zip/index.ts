@@ -1,5 +1,5 @@
 import type { VfioDevice } from "../../device/vfio-device.ts";
-import { createVf, vfOptions } from "../hisi-acc/vf.ts";
+import { createPlanes, createVf, type VfPlanes, vfOptions } from "../hisi-acc/vf.ts";
 import { ZipEngine } from "../hisi-acc/zip/engine.ts";
 
 /** What `create` takes, for the command line. */
@@ -8,4 +8,9 @@ export const options = vfOptions;
 /** A ZIP VF: compression. */
 export function create(given: Readonly<Record<string, string>> = {}): VfioDevice {
   return createVf(new ZipEngine(), given);
+}
+
+/** The same, with what migrates it. */
+export function planes(given: Readonly<Record<string, string>> = {}): VfPlanes {
+  return createPlanes(new ZipEngine(), given);
 }

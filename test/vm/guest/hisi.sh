@@ -10,6 +10,12 @@ prerequisites() {
   for module in $(cat load-order) sm4 sm4_generic uacce hisi_qm; do
     insmod "$module.ko" || return 1
   done
+  # AF_ALG of newer kernels: not part of them, and only for the ciphers of some programs.
+  for module in algif_skcipher algif_aead; do
+    grep -q "^$module " /proc/modules || insmod $module.ko || return 1
+  done
+  restriction=/proc/sys/crypto/af_alg_restrict
+  [ ! -e $restriction ] || echo 0 > $restriction
 }
 
 # vf NAME: the address of the accelerator.
@@ -56,29 +62,59 @@ complaints() {
   return 0
 }
 
-# busy ARGUMENTS...: lets afalg be busy in the background.
+# busy NAME COMMAND...: gives the accelerator work by this command, again and again, until `idle`.
+# Returns when the first request is answered.
 busy() {
-  afalg busy "$@" > /run/busy 2>&1 &
-  echo $! > /run/busy.pid
+  load=/run/load.$1
+  before=$(counter "$1" recv_cnt)
+  accelerator=$1
+  shift
+  rm -f "$load".*
+  until [ -e "$load.stop" ]; do "$@"; done > "$load.results" 2>&1 &
+  echo $! > "$load.pid"
+  within 200 answered "$accelerator" "$before"
 }
 
-# idle: ends it and prints what it has to say.
+# answered NAME COUNT: whether the accelerator has answered more than so many requests.
+answered() { [ "$(counter "$1" recv_cnt)" -gt "$2" ]; }
+
+# idle NAME: lets the work end and prints how often it had which result.
 idle() {
-  kill "$(cat /run/busy.pid)"
-  within 20 test ! -d "/proc/$(cat /run/busy.pid)" || echo "afalg hangs"
-  cat /run/busy
+  load=/run/load.$1
+  touch "$load.stop"
+  killall -q afalg
+  within 200 test ! -d "/proc/$(cat "$load.pid")" || echo "the load of $1 hangs"
+  sort "$load.results" | uniq -c
 }
 
-# swap: swaps to RAM disks, through zswap with this compressor.
+# swap COMPRESSOR: swaps to RAM disks, through zswap with this compressor. swap off: no longer.
 swap() {
-  cd /sys/module/zswap/parameters && echo "$1" > compressor && echo Y > enabled || return 1
-  [ "$(cat compressor)" = "$1" ] || return 1
+  [ -d /sys/module/zswap ] || return 0
+  [ "$1" = off ] && { swap_off; return; }
+  zswap_uses "$1" && echo Y > /sys/module/zswap/parameters/enabled || return 1
   for disk in 0 1 2 3 4; do
     mkswap /dev/ram$disk > /dev/null && swapon /dev/ram$disk || return 1
   done
+  [ ! -d /run/cgroup/squeezed ] || return 0
   mkdir -p /run/cgroup && mount -t cgroup2 cgroup2 /run/cgroup || return 1
   echo +memory > /run/cgroup/cgroup.subtree_control
   mkdir /run/cgroup/squeezed
+  # Kernels that keep a page as it is when they cannot compress it would fill the group with them.
+  [ ! -e /sys/kernel/debug/zswap/stored_incompressible_pages ] ||
+    echo 2M > /run/cgroup/squeezed/memory.zswap.max
+}
+
+# The kernel's own compressor takes the place of the one that may go.
+swap_off() {
+  for disk in 0 1 2 3 4; do
+    ! grep -q "^/dev/ram$disk " /proc/swaps || swapoff /dev/ram$disk || return 1
+  done
+  zswap_uses lzo
+}
+
+zswap_uses() {
+  echo "$1" > /sys/module/zswap/parameters/compressor
+  [ "$(cat /sys/module/zswap/parameters/compressor)" = "$1" ]
 }
 
 # squeeze LIMIT COMMAND...: runs a command with this much memory.
@@ -86,4 +122,17 @@ squeeze() {
   echo "$1" > /run/cgroup/squeezed/memory.max || return 1
   shift
   sh -c 'echo $$ > /run/cgroup/squeezed/cgroup.procs && exec "$@"' - "$@"
+}
+
+# fill LIMIT MEGABYTES: begins to fill memory with this much of it.
+fill() { squeeze "$1" pressure "$2" stop > /run/filled 2>&1 & }
+
+# filled: whether that has come to its end, or to another one.
+filled() { ! pidof pressure > /dev/null || grep -q '^State:.T' "/proc/$(pidof pressure)/status"; }
+
+# read_back: reads what was filled, and prints whether it was all there.
+read_back() {
+  killall -CONT pressure
+  within 200 eval '! pidof pressure' || echo "pressure hangs"
+  cat /run/filled
 }

@@ -9,6 +9,7 @@ import {
   VftHigh,
   VftLow,
 } from "../../../spec/hisi-qm.ts";
+import type { ControlWindow } from "./control-window.ts";
 import type { EventQueue } from "./event-queue.ts";
 import type { Events } from "./events.ts";
 import type { Fiber } from "./fiber.ts";
@@ -18,7 +19,7 @@ import type { Requests } from "./requests.ts";
 import { FunctionFlags, QueueFlags } from "./state.ts";
 
 const flag = QueueFlags.mask;
-const { paused } = FunctionFlags.mask;
+const { paused, held } = FunctionFlags.mask;
 const { stopQueue, stopFunction, messages } = Qm.bits.FUNC_CAPS.mask;
 const twoTo32 = 2 ** 32;
 /** The function number of the PF. */
@@ -39,6 +40,7 @@ export interface CommandParts {
   readonly functionCaps: number;
   /** Has who migrates the function a mailbox apart from the guest's? */
   readonly controlMailbox: boolean;
+  readonly window: ControlWindow;
 }
 
 /** One command as it lies in the mailbox. */
@@ -54,6 +56,8 @@ type Handler = (self: Commands, request: MailboxRequest) => Generator<void, numb
 /** A command by its number, and the capabilities without which it is not there. */
 interface Command {
   readonly needs?: number;
+  /** Only the control mailbox has it. */
+  readonly control?: true;
   readonly run: Handler;
 }
 
@@ -66,15 +70,15 @@ export class Commands {
   resultHigh = 0;
   readonly #parts: CommandParts;
   readonly #fiber: Fiber;
-  readonly #mayPause: boolean;
+  readonly #control: boolean;
   readonly #bytes = new Uint8Array(contextBytes);
   readonly #view = new DataView(this.#bytes.buffer);
 
-  /** `fiber` is the one that runs the commands; `mayPause` whether they include `pause`. */
-  constructor(parts: CommandParts, fiber: Fiber, mayPause: boolean) {
+  /** `fiber` is the one that runs the commands; `control` is true for the control mailbox. */
+  constructor(parts: CommandParts, fiber: Fiber, control: boolean) {
     this.#parts = parts;
     this.#fiber = fiber;
-    this.#mayPause = mayPause;
+    this.#control = control;
   }
 
   /** The command that these dwords are; EINVAL for one that there is not. */
@@ -83,6 +87,7 @@ export class Commands {
     const known = commands[command];
     const needs = known?.needs ?? 0;
     if (known === undefined || (this.#parts.functionCaps & needs) !== needs) return -errno.EINVAL;
+    if (known.control === true && !this.#control) return -errno.EINVAL;
     this.resultLow = low;
     this.resultHigh = high;
     const run = known.run(this, { queue, get, low, high });
@@ -173,22 +178,34 @@ export class Commands {
     return 0;
   }
 
-  /** Nothing is added to a queue that drains, so it comes to an end; a paused one stays as is. */
+  /**
+   * Nothing is added to a queue that drains, so it comes to an end; a paused one stays as is. While
+   * the function is only held the drain goes on afterwards: it must not seem to be over.
+   */
   *#drain(queue: number): Generator<void, number> {
     const { contexts, requests, state } = this.#parts;
-    while (requests.busy(queue) || (!state.is(paused) && contexts.hasRequests(queue))) yield;
+    const served = () => !state.is(paused) || state.is(held);
+    while (requests.busy(queue) || (served() && contexts.hasRequests(queue))) yield;
     contexts.clear(queue, flag.draining);
     contexts.set(queue, flag.stopped);
     return 0;
   }
 
   *pause(): Generator<void, number> {
-    const { requests, state } = this.#parts;
-    if (!this.#mayPause) return -errno.EPERM;
+    const { requests, state, controlMailbox } = this.#parts;
+    if (controlMailbox && !this.#control) return -errno.EPERM;
     state.set(paused, true);
     requests.noteProgress();
-    while (requests.inFlight > 0) yield;
+    while (requests.inFlight > 0 && state.is(paused)) yield;
     return 0;
+  }
+
+  queueWindow({ queue, get }: MailboxRequest): number {
+    return this.#parts.window.queue(queue, get);
+  }
+
+  functionWindow({ get }: MailboxRequest): number {
+    return this.#parts.window.function(get);
   }
 
   sendMessage({ queue, low, high }: MailboxRequest): number {
@@ -221,4 +238,9 @@ const commands: Readonly<Record<number, Command>> = {
     run: (self, request) => self.receiveMessage(request),
   },
   [MailboxCommand.pause]: { run: (self) => self.pause() },
+  [MailboxCommand.queueWindow]: { control: true, run: (self, each) => self.queueWindow(each) },
+  [MailboxCommand.functionWindow]: {
+    control: true,
+    run: (self, each) => self.functionWindow(each),
+  },
 };

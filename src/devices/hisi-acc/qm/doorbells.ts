@@ -13,7 +13,7 @@ import { FunctionFaults, FunctionFlags, QueueFlags } from "./state.ts";
 import type { Tables } from "./tables.ts";
 
 const flag = QueueFlags.mask;
-const { paused } = FunctionFlags.mask;
+const { paused, held } = FunctionFlags.mask;
 const low = DoorbellLow.mask;
 const high = DoorbellHigh.mask;
 
@@ -66,10 +66,14 @@ export class Doorbells {
     requests.kick(queue);
   }
 
-  /** Goes on where the queue stood; its index says nothing. */
+  /**
+   * Goes on where the queue stood; its index says nothing. A pause that has not ended is over; one
+   * by STANDSTILL is not.
+   */
   #resume(queue: number): void {
     const { contexts, state, requests, tables } = this.#parts;
-    state.set(paused, false);
+    if (!state.is(held)) state.set(paused, false);
+    requests.noteProgress();
     if (contexts.is(queue, flag.sq)) requests.kick(queue);
     else tables.load(queue);
   }

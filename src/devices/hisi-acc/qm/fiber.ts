@@ -7,6 +7,12 @@ import type { GuestReader } from "../engine.ts";
 /** Reads by messages that a fiber remembers; one that reads more counts as having read anything. */
 const carriedReadsMax = 64;
 
+/** Bytes that one step moves at most: who needs more takes turns with everything else. */
+export const stepBytesMax = 1 << 19;
+
+/** Up to here a loop over the bytes is faster than a view of them and a copy. */
+const loopBytes = 32;
+
 /** Before any progress. */
 const never = -1;
 
@@ -21,6 +27,8 @@ export class Fiber implements GuestReader {
   readonly #carriedReads: number[] = [];
   #run: Generator<void, number> | null = null;
   #seen = never;
+  /** Bytes that the step may still move. */
+  #bytesLeft = 0;
 
   constructor(memory: GuestMemory) {
     this.#memory = memory;
@@ -52,12 +60,14 @@ export class Fiber implements GuestReader {
   /** Goes on until it ends or yields: `pending`, 0, or a negated errno. */
   step(progress: number): number {
     assert(this.#run !== null, "a fiber goes on that has ended");
+    this.#bytesLeft = stepBytesMax;
     const { done, value } = this.#run.next();
     if (done === true) {
       this.#run = null;
       return value;
     }
-    this.#seen = this.carrying ? never : progress;
+    const waits = !this.carrying && this.#bytesLeft > 0;
+    this.#seen = waits ? progress : never;
     return pending;
   }
 
@@ -73,10 +83,53 @@ export class Fiber implements GuestReader {
     this.#transfer.status = -errno.ECANCELED;
   }
 
-  /** As `GuestReader.read`. It allocates more than the memory's own, which hot paths try first. */
-  *read(iova: number, bytes: Uint8Array, at: number, length: number): Generator<void, number> {
+  /** Ends the step: the next one goes on here. */
+  *pause(): Generator<void, void> {
+    this.#bytesLeft = 0;
+    yield;
+  }
+
+  /** As `GuestReader.readNow`. */
+  readNow(iova: number, bytes: Uint8Array, at: number, length: number): number | null {
+    if (length > this.#bytesLeft) return null;
+    if (length <= loopBytes && this.#readShort(iova, bytes, at, length)) return 0;
     const result = this.#memory.read(iova, bytes, at, length);
-    if (result !== -errno.EINPROGRESS) return result;
+    if (result === -errno.EINPROGRESS) return null;
+    this.#bytesLeft -= length;
+    return result;
+  }
+
+  /** Descriptors, keys and the like; false when they do not lie in one window. */
+  #readShort(iova: number, bytes: Uint8Array, at: number, length: number): boolean {
+    const cursor = this.#memory.resolve(iova, length, false);
+    if (cursor === null) return false;
+    const { bytes: source, at: from } = cursor;
+    for (let i = 0; i < length; i++) bytes[at + i] = source[from + i] as number;
+    return true;
+  }
+
+  /** As `GuestReader.read`. */
+  *read(iova: number, bytes: Uint8Array, at: number, length: number): Generator<void, number> {
+    for (let done = 0; done < length; ) {
+      if (this.#bytesLeft === 0) yield;
+      const part = Math.min(length - done, this.#bytesLeft);
+      const result = this.#memory.read(iova + done, bytes, at + done, part);
+      if (result === -errno.EINPROGRESS) {
+        return yield* this.#carryRead(iova + done, bytes, at + done, length - done);
+      }
+      if (result < 0) return result;
+      this.#bytesLeft -= part;
+      done += part;
+    }
+    return 0;
+  }
+
+  *#carryRead(
+    iova: number,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+  ): Generator<void, number> {
     if (this.#carriedReads.length < 2 * carriedReadsMax) this.#carriedReads.push(iova, length);
     return yield* this.#carry(Direction.read, iova, bytes, at, length);
   }

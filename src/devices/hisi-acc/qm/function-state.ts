@@ -32,6 +32,10 @@ export class FunctionState {
     this.#view.setUint32(offset.faults, this.faults | fault, true);
   }
 
+  clearFaults(): void {
+    this.#view.setUint32(offset.faults, 0, true);
+  }
+
   /** Guest address of the table of SQ contexts; 0 for none. */
   get sqcTable(): number {
     return readU53(this.#view, offset.sqcTable);
@@ -81,6 +85,21 @@ export class FunctionState {
 
   get incomingData(): number {
     return this.#view.getUint32(offset.incoming + 4, true);
+  }
+
+  /** All that wait, message and data of each, and zeroes behind them. */
+  get incoming(): readonly number[] {
+    return Array.from({ length: 2 * messagesMax }, (_, index) =>
+      this.#view.getUint32(offset.incoming + 4 * index, true),
+    );
+  }
+
+  /** Replaces all that wait by these, at most `messagesMax`. */
+  setIncoming(words: readonly number[]): void {
+    this.#view.setUint32(offset.messages, words.length / 2, true);
+    for (let index = 0; index < 2 * messagesMax; index++) {
+      this.#view.setUint32(offset.incoming + 4 * index, words[index] ?? 0, true);
+    }
   }
 
   /** Puts a PF message behind the others; false when there is no room. */

@@ -29,7 +29,7 @@ export class Mailbox {
     this.#executing = guests ? flag.executing : flag.controlExecuting;
     this.#parts = parts;
     this.#fiber = new Fiber(parts.memory);
-    this.#commands = new Commands(parts, this.#fiber, !guests || !parts.controlMailbox);
+    this.#commands = new Commands(parts, this.#fiber, !guests);
   }
 
   /** Dword `index` is written. */

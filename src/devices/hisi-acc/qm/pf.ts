@@ -1,15 +1,21 @@
+import { performance } from "node:perf_hooks";
 import { FerryError } from "../../../base/errors.ts";
 import { Isolation, Message, qosRate } from "../../../spec/hisi-qm.ts";
 import type { Engine } from "../engine.ts";
 import type { QmConfiguration } from "./configuration.ts";
 import type { PfPort } from "./messages.ts";
+import { type LockToken, PfLock } from "./pf-lock.ts";
 import { QueueManager } from "./queue-manager.ts";
 import type { ComputePort } from "./requests.ts";
+import { VfBroker, type VfFacts } from "./vf-broker.ts";
 
 /** VFs of one PF on silicon. */
 export const vfsMax = 63;
 /** Queues of one PF on silicon. */
 export const pfQueuesMax = 4096;
+/** How long a question to the PF may take, and a reset of it, in milliseconds. */
+export const accessMsMax = 100;
+export const resetMsMax = 60_000;
 /** The full share of a function. */
 const qosDefault = 1000;
 
@@ -26,7 +32,9 @@ const answers: Readonly<Record<number, VfAnswer>> = {
 /** A VF and what the PF knows of it. */
 interface Vf {
   readonly queueManager: QueueManager;
+  readonly broker: VfBroker;
   answer: VfAnswer;
+  broken: boolean;
 }
 
 /** What a VF is made with. */
@@ -45,14 +53,22 @@ export interface VfParts {
 export class Pf implements PfPort {
   readonly #vfs: Vf[] = [];
   readonly #queues: number;
+  readonly #locks: { readonly access: PfLock; readonly reset: PfLock };
+  readonly #now: () => number;
   #nextQueue: number;
+  #resets = 0;
   #isolated = false;
   #threshold = 0;
 
-  /** `queues` are dealt out, from number `queueBase` on: those before are the PF's own. */
-  constructor({ queues = pfQueuesMax, queueBase = 0 } = {}) {
+  /**
+   * `queues` are dealt out, from number `queueBase` on: those before are the PF's own. `now` is a
+   * monotonic clock, in milliseconds.
+   */
+  constructor({ queues = pfQueuesMax, queueBase = 0, now = () => performance.now() } = {}) {
     this.#queues = queues;
     this.#nextQueue = queueBase;
+    this.#now = now;
+    this.#locks = { access: new PfLock(accessMsMax, now), reset: new PfLock(resetMsMax, now) };
   }
 
   /** Makes the next VF. Throws a FerryError when there are no queues left for it. */
@@ -65,11 +81,57 @@ export class Pf implements PfPort {
     }
     const vf = this.#vfs.length + 1;
     const whole = { ...configuration, queueBase };
-    const parts = { engine, compute, configuration: whole, vf, pf: this };
+    const parts = { engine, compute, configuration: whole, vf, pf: this, now: this.#now };
     const queueManager = new QueueManager(parts);
     this.#nextQueue += queues;
-    this.#vfs.push({ queueManager, answer: "none" });
+    const facts = () => this.#facts(vf, whole);
+    this.#vfs.push({
+      queueManager,
+      answer: "none",
+      broken: false,
+      broker: this.#broker(queueManager, facts),
+    });
     return queueManager;
+  }
+
+  #broker({ name }: QueueManager, facts: () => VfFacts): VfBroker {
+    return new VfBroker(name, this.#locks, facts);
+  }
+
+  /** What is told of a VF: of this one only, whatever happens to others. */
+  #facts(vf: number, { queueBase, queues, controlMailbox }: QmConfiguration): VfFacts {
+    const known = this.#vfs[vf - 1];
+    return {
+      vf,
+      queueBase,
+      queueCount: queues,
+      isolation: 0,
+      faults: known?.queueManager.faults ?? 0,
+      broken: known?.broken ?? false,
+      resets: this.#resets,
+      controlMailbox,
+    };
+  }
+
+  /** Whom to ask about a VF. */
+  broker(vf: number): VfBroker {
+    return this.#vf(vf).broker;
+  }
+
+  /** Begins a reset of the PF: nobody asks it anything until `endReset`. Null: there is one. */
+  beginReset(): LockToken | null {
+    const token = this.#locks.reset.take();
+    if (token !== null) this.#resets += 1;
+    return token;
+  }
+
+  endReset(token: LockToken): void {
+    this.#locks.reset.release(token);
+  }
+
+  /** The hardware has lost a VF's state, or has it again. */
+  setBroken(vf: number, broken: boolean): void {
+    this.#vf(vf).broken = broken;
   }
 
   /** The VFs in the order of their numbers, which begin with 1. */

@@ -3,6 +3,7 @@ import {
   Cqc,
   CqcDw6,
   contextBytes,
+  contextDwords,
   cqeBytes,
   cqeShift,
   depthMin,
@@ -34,6 +35,13 @@ const at = {
 } as const;
 const twoTo32 = 2 ** 32;
 
+/** Clears what says nothing: a context is to be read elsewhere by who takes nothing else. */
+function clean(view: DataView, dwords: readonly number[]): void {
+  for (let at = Sqc.offset.dw3; at < contextBytes; at += 4) {
+    view.setUint32(at, view.getUint32(at, true) & (dwords[at / 4] as number), true);
+  }
+}
+
 /**
  * The contexts of all queues, in the state. Heads, tails, depths and shifts of an installed context
  * have been checked; addresses are checked by the guest memory, each time that they are used.
@@ -42,13 +50,17 @@ export class QueueContexts {
   readonly count: number;
   readonly bytes: Uint8Array;
   readonly #view: DataView;
+  readonly #sqeBytes: number;
   readonly #sqeShift: number;
+  /** Requests completed since the device was made, resets and all: for whoever counts along. */
+  completed = 0;
 
   /** `bytes` are `count` records. */
   constructor(bytes: Uint8Array, count: number, sqeBytes: number) {
     this.bytes = bytes;
     this.count = count;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#sqeBytes = sqeBytes;
     this.#sqeShift = Math.log2(sqeBytes);
   }
 
@@ -124,7 +136,7 @@ export class QueueContexts {
 
   /** Guest address of the request at the head. */
   sqeAddress(queue: number): number {
-    return this.#base(queue, at.sqBase) + this.sqHead(queue) * 2 ** this.#sqeShift;
+    return this.#base(queue, at.sqBase) + this.sqHead(queue) * this.#sqeBytes;
   }
 
   /** The guest has filled the slots up to `index`, which is below the depth. */
@@ -181,6 +193,7 @@ export class QueueContexts {
 
   /** The request at the head is completed: moves both rings on. */
   advance(queue: number): void {
+    this.completed += 1;
     const next = (this.#u16(queue, at.cqTail) + 1) % this.cqDepth(queue);
     this.#setU16(queue, at.cqTail, next);
     if (next === 0) {
@@ -190,10 +203,19 @@ export class QueueContexts {
     this.#setU16(queue, at.sqHead, (this.sqHead(queue) + 1) % this.sqDepth(queue));
   }
 
+  /** Has any queue one of these `QueueFlags`? */
+  some(flags: number): boolean {
+    for (let queue = 0; queue < this.count; queue++) {
+      if ((this.#u32(queue, at.flags) & flags) !== 0) return true;
+    }
+    return false;
+  }
+
   /** Installs an SQ context from `bytes`, empty unless it `keeps` its head and tail. */
   installSq(queue: number, bytes: Uint8Array, keeps: boolean): number {
     const view = new DataView(bytes.buffer, bytes.byteOffset, contextBytes);
     if (!keeps) this.#empty(view, Sqc.offset.w11);
+    clean(view, contextDwords.sqc);
     if (!this.#sqFits(queue, view, 0)) return -errno.EINVAL;
     this.bytes.set(bytes.subarray(0, contextBytes), queue * QueueRecord.size);
     this.clear(queue, QueueFlags.all & ~(flag.cq | flag.event));
@@ -205,6 +227,7 @@ export class QueueContexts {
   installCq(queue: number, bytes: Uint8Array, keeps: boolean): number {
     const view = new DataView(bytes.buffer, bytes.byteOffset, contextBytes);
     if (!keeps) this.#empty(view, Cqc.offset.w11);
+    clean(view, contextDwords.cqc);
     if (!this.#cqFits(view, 0)) return -errno.EINVAL;
     this.bytes.set(bytes.subarray(0, contextBytes), queue * QueueRecord.size + cqcAt);
     this.clear(queue, flag.event);
@@ -237,15 +260,32 @@ export class QueueContexts {
     return this.#ringFits(view, start, cqeShift);
   }
 
+  #recordFits(queue: number, view: DataView, start: number): boolean {
+    const flags = view.getUint32(start + at.flags, true);
+    if ((flags & ~QueueFlags.all) !== 0) return false;
+    if ((flags & flag.sq) !== 0 && !this.#sqFits(queue, view, start)) return false;
+    return (flags & flag.cq) === 0 || this.#cqFits(view, start + cqcAt);
+  }
+
   /** After the state was replaced: does every installed context make sense? */
   fits(): boolean {
     for (let queue = 0; queue < this.count; queue++) {
-      const start = queue * QueueRecord.size;
-      if ((this.#u32(queue, at.flags) & ~QueueFlags.all) !== 0) return false;
-      if (this.is(queue, flag.sq) && !this.#sqFits(queue, this.#view, start)) return false;
-      if (this.is(queue, flag.cq) && !this.#cqFits(this.#view, start + cqcAt)) return false;
+      if (!this.#recordFits(queue, this.#view, queue * QueueRecord.size)) return false;
     }
     return true;
+  }
+
+  /** Replaces all that is known of a queue by a `QueueRecord`. */
+  replace(queue: number, record: Uint8Array): number {
+    const view = new DataView(record.buffer, record.byteOffset, QueueRecord.size);
+    if (!this.#recordFits(queue, view, 0)) return -errno.EINVAL;
+    this.bytes.set(record.subarray(0, QueueRecord.size), queue * QueueRecord.size);
+    return 0;
+  }
+
+  /** All that is known of a queue: a `QueueRecord`. */
+  record(queue: number): Uint8Array {
+    return this.bytes.subarray(queue * QueueRecord.size, (queue + 1) * QueueRecord.size);
   }
 
   /** Where in `bytes` a queue's SQ context lies. */

@@ -20,6 +20,7 @@ import {
   type QmConfiguration,
   vectorFor,
 } from "./configuration.ts";
+import { ControlWindow } from "./control-window.ts";
 import { Doorbells } from "./doorbells.ts";
 import { EventQueue, type QmBank } from "./event-queue.ts";
 import { Events } from "./events.ts";
@@ -28,13 +29,14 @@ import { Mailbox } from "./mailbox.ts";
 import { Messages, type PfPort } from "./messages.ts";
 import { QueueContexts } from "./queue-contexts.ts";
 import { type ComputePort, Requests } from "./requests.ts";
-import { FunctionFlags, FunctionRecord, QueueRecord } from "./state.ts";
+import { FunctionFlags, FunctionRecord, QueueFlags, QueueRecord } from "./state.ts";
 import { Tables } from "./tables.ts";
 
 /** Counts up when the meaning of the state changes. */
 const stateVersion = 1;
 const doorbellBytes = 8;
-const { eqArmed, aeqArmed } = FunctionFlags.mask;
+const { eqArmed, aeqArmed, eqOverflow, still } = FunctionFlags.mask;
+const { event, error, load } = QueueFlags.mask;
 
 /** What a function is made with. */
 export interface QueueManagerParts {
@@ -44,6 +46,8 @@ export interface QueueManagerParts {
   /** Number of the function, from 1, and who takes its messages. */
   readonly vf: number;
   readonly pf: PfPort;
+  /** A monotonic clock, in milliseconds. */
+  readonly now: () => number;
 }
 
 /**
@@ -62,9 +66,11 @@ export class QueueManager extends PciModel {
   readonly #tables: Tables;
   readonly #mailbox: Mailbox;
   readonly #controlMailbox: Mailbox;
+  readonly #window: ControlWindow;
   readonly #doorbells: Doorbells;
   readonly #messages: Messages;
   readonly #compute: ComputePort;
+  readonly #hasControl: boolean;
   /** Is the write in progress one of 64 bits? Only such a one is a doorbell. */
   #wholeDoorbell = false;
   #doorbellLow = 0;
@@ -72,7 +78,7 @@ export class QueueManager extends PciModel {
   #watches: readonly Watch[] = [];
 
   /** Throws a FerryError for a configuration that makes no sense. */
-  constructor({ engine, compute, configuration, vf, pf }: QueueManagerParts) {
+  constructor({ engine, compute, configuration, vf, pf, now }: QueueManagerParts) {
     checkConfiguration(configuration);
     const { name, deviceId, classCode, sqeBytes } = engine.description;
     const { queues, queueBase, vectors, functionCaps } = configuration;
@@ -97,7 +103,7 @@ export class QueueManager extends PciModel {
     const eq = new EventQueue(bank, state, interrupts, eqNames, vectorFor(vectors, "eq"));
     const aeq = new EventQueue(bank, state, interrupts, aeqNames, vectorFor(vectors, "aeq"));
     const events = new Events(memory, contexts, state, eq, aeq);
-    const requests = new Requests({ memory, engine, compute, contexts, state, events });
+    const requests = new Requests({ memory, engine, compute, contexts, state, events, now });
     const tables = new Tables({ bank, memory, contexts, state, requests });
     const parts = { memory, contexts, state, requests, events, eq, aeq, tables };
     this.#bank = bank;
@@ -109,7 +115,11 @@ export class QueueManager extends PciModel {
     this.#requests = requests;
     this.#tables = tables;
     const { controlMailbox } = configuration;
-    const commandParts = { ...parts, queueBase, functionCaps, controlMailbox };
+    this.#hasControl = controlMailbox;
+    const steps = { abort: () => this.abort(), recover: () => this.#recover() };
+    const window = new ControlWindow({ bank, contexts, state, requests, ...steps });
+    const commandParts = { ...parts, queueBase, functionCaps, controlMailbox, window };
+    this.#window = window;
     this.#mailbox = new Mailbox(bank, commandParts, "MAILBOX");
     this.#controlMailbox = new Mailbox(bank, commandParts, "CONTROL_MAILBOX");
     this.#doorbells = new Doorbells(parts);
@@ -126,12 +136,18 @@ export class QueueManager extends PciModel {
       IFC_INT_MASK: () => this.#messages.fire(),
       IFC_INT_STATUS: { read: () => this.#messages.status },
       IFC_INT_SET: (set) => this.#messages.send(set),
-      ACTIVE: { read: () => (this.#requests.inFlight > 0 ? 1 : 0) },
+      ACTIVE: { read: () => this.#active },
       CACHE_WB_START: (start) => {
         if ((start & 1) !== 0) this.#tables.writeBack();
       },
       MAILBOX: (value, index) => this.#mailbox.write(value, index),
       CONTROL_MAILBOX: (value, index) => this.#controlMailbox.write(value, index),
+      STANDSTILL: {
+        write: (how) => {
+          if (this.#hasControl) this.#window.stand(how & 3);
+        },
+        read: () => this.#window.standing,
+      },
       QUEUE_DOORBELL: (value, index) => {
         if (index === 0) this.#doorbellLow = value;
         else if (this.#wholeDoorbell) this.#doorbells.ringQueue(this.#doorbellLow, value);
@@ -163,6 +179,10 @@ export class QueueManager extends PciModel {
   /** Where `carve` keeps the bits of its base address register: in the state. */
   get carvedBits(): Uint8Array {
     return this.#function.carved;
+  }
+
+  override get counters(): Readonly<Record<string, number>> {
+    return { "requests completed": this.#contexts.completed };
   }
 
   /** `FunctionFaults` since the last reset, for the PF. */
@@ -200,14 +220,27 @@ export class QueueManager extends PciModel {
     return this.#watches;
   }
 
+  /** ACTIVE: what is under way. */
+  get #active(): number {
+    const contexts = this.#contexts;
+    return Qm.bits.ACTIVE.pack({
+      requests: this.#requests.inFlight > 0,
+      events: contexts.some(event | error) || this.#function.is(eqOverflow),
+      loads: contexts.some(load),
+    });
+  }
+
   protected override get hasWork(): boolean {
-    const commanded = this.#mailbox.ready || this.#controlMailbox.ready;
-    return this.#requests.hasWork || this.#events.ready || commanded || this.#tables.ready;
+    if (this.#controlMailbox.ready) return true;
+    if (this.#function.is(still)) return false;
+    const commanded = this.#mailbox.ready || this.#tables.ready;
+    return this.#requests.hasWork || this.#events.ready || commanded;
   }
 
   protected override slice(): void {
-    if (this.#mailbox.ready) this.#mailbox.step();
     if (this.#controlMailbox.ready) this.#controlMailbox.step();
+    if (this.#function.is(still)) return;
+    if (this.#mailbox.ready) this.#mailbox.step();
     if (this.#tables.ready) this.#tables.step();
     if (this.#events.ready) this.#events.flush();
     this.#requests.slice();

@@ -1,13 +1,12 @@
-import { performance } from "node:perf_hooks";
 import { assert } from "../../../base/assert.ts";
 import { errno } from "../../../base/errno.ts";
 import type { Watch } from "../../../device/vfio-device.ts";
 import type { GuestMemory } from "../../../memory/guest-memory.ts";
 import { pending } from "../../../memory/transfer.ts";
 import { AeqeType, Cqe, cqeBytes } from "../../../spec/hisi-qm.ts";
-import type { ComputeService, Engine, Outcome } from "../engine.ts";
+import type { ComputeService, Engine, GuestWrite, Outcome } from "../engine.ts";
 import type { Events } from "./events.ts";
-import { Fiber } from "./fiber.ts";
+import { Fiber, stepBytesMax } from "./fiber.ts";
 import type { FunctionState } from "./function-state.ts";
 import type { QueueContexts } from "./queue-contexts.ts";
 import { QueueSet } from "./queue-set.ts";
@@ -19,9 +18,9 @@ import { FunctionFaults, FunctionFlags, QueueFlags } from "./state.ts";
  * than whoever carries them takes.
  */
 export const inFlightMax = 32;
-/** A slice of work ends after so many requests, or so many milliseconds. */
+/** A slice of work ends after so many new requests, or so many milliseconds. */
 export const sliceRequestsMax = 64;
-const sliceMs = 0.5;
+export const sliceMs = 0.5;
 
 const flag = QueueFlags.mask;
 const fault = FunctionFaults.mask;
@@ -37,7 +36,12 @@ export interface ComputePort extends ComputeService {
   readonly settled: number;
   /** What to poll for them. */
   readonly watches: readonly Watch[];
+  /** Takes the bytes of a long output that is written. */
+  discard(bytes: Uint8Array): void;
 }
+
+const isLong = ({ writes }: Outcome): boolean =>
+  writes.reduce((sum, { length }) => sum + length, 0) > stepBytesMax;
 
 /** A request under way. */
 class Slot {
@@ -47,6 +51,8 @@ class Slot {
   queue = -1;
   /** Its queue has another context now: it is only waited for. */
   abandoned = false;
+  /** What is being written in several steps. */
+  outcome: Outcome | null = null;
 
   constructor(memory: GuestMemory, sqeBytes: number) {
     this.fiber = new Fiber(memory);
@@ -63,6 +69,8 @@ export interface RequestParts {
   readonly contexts: QueueContexts;
   readonly state: FunctionState;
   readonly events: Events;
+  /** A monotonic clock, in milliseconds. */
+  readonly now: () => number;
 }
 
 /**
@@ -83,6 +91,9 @@ export class Requests {
   readonly #cqeView = new DataView(this.#cqe.buffer);
   readonly #fence = new Int32Array(1);
   #ended = 0;
+  /** Which of the requests under way had the last step. */
+  #turn = 0;
+  #beginsFirst = false;
 
   constructor(parts: RequestParts) {
     const { memory, engine, contexts } = parts;
@@ -130,17 +141,40 @@ export class Requests {
     if (this.#busy[queue] === 0 && this.#parts.contexts.hasRequests(queue)) this.#ready.add(queue);
   }
 
-  /** One bounded slice. */
+  /**
+   * One bounded slice. It ends behind the step in which its time is over, so requests under way and
+   * new ones come first by turns: neither can keep the others from their time.
+   */
   slice(): void {
-    const until = performance.now() + sliceMs;
-    for (let i = this.#used.length - 1; i >= 0; i--) {
-      const slot = this.#used[i] as Slot;
-      if (this.#movable(slot)) this.#step(slot, i);
+    const until = this.#parts.now() + sliceMs;
+    this.#beginsFirst = !this.#beginsFirst;
+    if (this.#beginsFirst) {
+      if (this.#beginSome(until)) this.#goOn(until);
+    } else if (this.#goOn(until)) {
+      this.#beginSome(until);
     }
+  }
+
+  /** A step of each request under way, going on where the last slice ended; false: no time left. */
+  #goOn(until: number): boolean {
+    for (let left = this.#used.length; left > 0; left--) {
+      this.#turn =
+        (this.#turn > 0 ? Math.min(this.#turn, this.#used.length) : this.#used.length) - 1;
+      const slot = this.#used[this.#turn] as Slot;
+      if (!this.#movable(slot)) continue;
+      this.#step(slot, this.#turn);
+      if (this.#parts.now() > until) return false;
+    }
+    return true;
+  }
+
+  /** Begins requests; false: no time left. */
+  #beginSome(until: number): boolean {
     for (let left = sliceRequestsMax; left > 0 && this.#mayBegin; left--) {
       this.#begin(this.#ready.take());
-      if (performance.now() > until) return;
+      if (this.#parts.now() > until) return false;
     }
+    return true;
   }
 
   #begin(queue: number): void {
@@ -149,6 +183,7 @@ export class Requests {
     const slot = this.#free.pop() as Slot;
     slot.queue = queue;
     slot.abandoned = false;
+    slot.outcome = null;
     slot.fiber.start(this.#serve(slot, queue));
     this.#busy[queue] = 1;
     this.#used.push(slot);
@@ -194,52 +229,99 @@ export class Requests {
   }
 
   *#serve(slot: Slot, queue: number): Generator<void, number> {
-    const { contexts, memory, engine, compute } = this.#parts;
+    const { contexts, engine, compute } = this.#parts;
     const kept = this.#unwritten.get(queue);
     if (kept !== undefined) return yield* this.#complete(slot, queue, kept);
     const address = contexts.sqeAddress(queue);
     const { length } = slot.bytes;
-    let result = memory.read(address, slot.bytes, 0, length);
-    if (result === -errno.EINPROGRESS) {
-      result = yield* slot.fiber.read(address, slot.bytes, 0, length);
-    }
+    const { fiber, bytes } = slot;
+    const result =
+      fiber.readNow(address, bytes, 0, length) ?? (yield* fiber.read(address, bytes, 0, length));
     if (result < 0) return result;
     const outcome = yield* engine.serve(slot.sqe, contexts.algType(queue), slot.fiber, compute);
     if (typeof outcome === "number") return outcome;
+    const { status } = outcome;
+    assert(status.offset + status.bytes.length <= length, "a status reaches behind its entry");
     return yield* this.#complete(slot, queue, outcome);
   }
 
   /** Writes everything that the guest gets to see of a request, and moves the rings on. */
   *#complete(slot: Slot, queue: number, outcome: Outcome): Generator<void, number> {
-    const { contexts, memory, events } = this.#parts;
-    if (contexts.cqFull(queue)) return cqOverflow;
-    for (const write of outcome.writes) {
-      let result = memory.write(write.iova, write.bytes, write.at, write.length);
-      if (result === -errno.EINPROGRESS) {
-        this.#keep(slot, queue, outcome);
-        result = yield* slot.fiber.write(write.iova, write.bytes, write.at, write.length);
-      }
-      if (result < 0) return result;
-    }
-    const { offset, bytes } = outcome.status;
-    assert(offset + bytes.length <= slot.bytes.length, "a status reaches behind its entry");
-    const address = contexts.sqeAddress(queue) + offset;
-    let result = memory.write(address, bytes, 0, bytes.length);
+    if (this.#parts.contexts.cqFull(queue)) return cqOverflow;
+    let result = isLong(outcome)
+      ? yield* this.#writeLong(slot, outcome)
+      : this.#writeOutput(outcome);
+    if (result === 0) result = this.#writeEnd(queue, outcome);
     if (result === -errno.EINPROGRESS) {
       this.#keep(slot, queue, outcome);
-      result = yield* slot.fiber.write(address, bytes, 0, bytes.length);
-    }
-    if (result === 0) result = this.#writeCqe(queue);
-    if (result === -errno.EINPROGRESS) {
-      this.#keep(slot, queue, outcome);
-      const cqe = this.#cqe.slice();
-      result = yield* slot.fiber.write(contexts.cqeAddress(queue), cqe, 0, cqeBytes);
+      result = yield* this.#write(slot, queue, outcome);
     }
     if (result < 0) return result;
+    this.#advance(queue);
+    if (slot.outcome !== null) this.#parts.compute.discard((outcome.writes[0] as GuestWrite).bytes);
+    return 0;
+  }
+
+  /** A long output, in as many steps as that takes; it is written to its end if it is aborted. */
+  *#writeLong(slot: Slot, outcome: Outcome): Generator<void, number> {
+    const { memory } = this.#parts;
+    slot.outcome = outcome;
+    let left = stepBytesMax;
+    for (const { iova, bytes, at, length } of outcome.writes) {
+      for (let done = 0; done < length; ) {
+        if (left === 0) yield* slot.fiber.pause();
+        if (left === 0) left = stepBytesMax;
+        const part = Math.min(length - done, left);
+        const result = memory.write(iova + done, bytes, at + done, part);
+        if (result < 0) return result;
+        done += part;
+        left -= part;
+      }
+    }
+    return 0;
+  }
+
+  /** Output; EINPROGRESS where only messages reach. */
+  #writeOutput({ writes }: Outcome): number {
+    const { memory } = this.#parts;
+    for (let i = 0; i < writes.length; i++) {
+      const { iova, bytes, at, length } = writes[i] as GuestWrite;
+      const result = memory.write(iova, bytes, at, length);
+      if (result < 0) return result;
+    }
+    return 0;
+  }
+
+  /** Status and completion, likewise. */
+  #writeEnd(queue: number, { status }: Outcome): number {
+    const { contexts, memory } = this.#parts;
+    const { offset, bytes } = status;
+    const address = contexts.sqeAddress(queue) + offset;
+    const result = memory.write(address, bytes, 0, bytes.length);
+    return result < 0 ? result : this.#writeCqe(queue);
+  }
+
+  /** All of it, by messages where there is no other way; what was written before is the same. */
+  *#write(slot: Slot, queue: number, { writes, status }: Outcome): Generator<void, number> {
+    const { contexts } = this.#parts;
+    for (const { iova, bytes, at, length } of writes) {
+      const result = yield* slot.fiber.write(iova, bytes, at, length);
+      if (result < 0) return result;
+    }
+    const { offset, bytes } = status;
+    const address = contexts.sqeAddress(queue) + offset;
+    const result = yield* slot.fiber.write(address, bytes, 0, bytes.length);
+    if (result < 0) return result;
+    const now = this.#writeCqe(queue);
+    if (now !== -errno.EINPROGRESS) return now;
+    return yield* slot.fiber.write(contexts.cqeAddress(queue), this.#cqe.slice(), 0, cqeBytes);
+  }
+
+  #advance(queue: number): void {
+    const { contexts, events } = this.#parts;
     if (this.#unwritten.delete(queue)) contexts.clear(queue, flag.torn);
     contexts.advance(queue);
     if (contexts.armed(queue)) events.event(queue);
-    return 0;
   }
 
   /**
@@ -271,9 +353,19 @@ export class Requests {
     return memory.write(address + cqeBodyBytes, this.#cqe, cqeBodyBytes, phaseBytes);
   }
 
+  /** Nobody knows how much of the output is written, maybe over its own input: writes all of it. */
+  #finish(slot: Slot, outcome: Outcome): void {
+    const { queue } = slot;
+    const result = this.#writeOutput(outcome) || this.#writeEnd(queue, outcome);
+    if (result === -errno.EINPROGRESS) this.#keep(slot, queue, outcome);
+    else if (result < 0) this.#fail(queue, result);
+    else this.#advance(queue);
+  }
+
   /** Messages were ended: what was under way starts anew. */
   abort(): void {
     for (const slot of this.#used.splice(0)) {
+      if (slot.outcome !== null && !slot.abandoned) this.#finish(slot, slot.outcome);
       slot.fiber.abort();
       this.#free.push(slot);
     }

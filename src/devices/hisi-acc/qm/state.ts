@@ -1,7 +1,10 @@
 /** What a queue manager must remember besides its registers: it migrates with the function. */
 import { bits } from "../../../base/bits.ts";
 import { array, struct, u32, u53 } from "../../../base/struct.ts";
-import { contextBytes } from "../../../spec/hisi-qm.ts";
+import { contextBytes, messagesMax } from "../../../spec/hisi-qm.ts";
+
+export { messagesMax } from "../../../spec/hisi-qm.ts";
+export { FunctionFaults, QueueFlags } from "../../../spec/hisi-qm-control.ts";
 
 /** One queue: its contexts as they are dumped, kept up to date, and what they do not say. */
 export const QueueRecord = struct("queue record", 72, {
@@ -11,28 +14,6 @@ export const QueueRecord = struct("queue record", 72, {
   flags: u32,
   reserved: u32,
 });
-
-export const QueueFlags = bits({
-  /** The contexts are installed. */
-  sq: 0,
-  cq: 1,
-  /** Nothing is fetched, doorbells are dropped: by command, or after an error. */
-  stopped: 2,
-  /** A command finishes its requests; doorbells are dropped. */
-  draining: 3,
-  /** An EQE is to be written. */
-  event: 4,
-  /** An AEQE is to be written, of this type. */
-  error: 5,
-  errorType: [9, 6],
-  /** The contexts are to be fetched from the tables. */
-  load: 10,
-  /** Messages write the output of the request at the head over its own input. */
-  torn: 11,
-});
-
-/** PF messages that may wait for the VF. */
-export const messagesMax = 4;
 
 /** The function as a whole. */
 export const FunctionRecord = struct("function record", 72, {
@@ -66,17 +47,8 @@ export const FunctionFlags = bits({
   eqOverflowTold: 5,
   /** A command of the control mailbox has not ended. */
   controlExecuting: 6,
-});
-
-/** What went wrong since the last reset, for the PF. */
-export const FunctionFaults = bits({
-  /** A doorbell for a queue or an index that there is not. */
-  doorbell: 0,
-  /** Memory of a queue's entry, or of a request's buffers. */
-  queueMemory: 1,
-  /** Memory of the EQ, the AEQ or the tables. */
-  eventMemory: 2,
-  cqOverflow: 3,
-  eqOverflow: 4,
-  aeqOverflow: 5,
+  /** Who migrates the function has paused it: drains wait too. */
+  held: 7,
+  /** Nothing moves but the control mailbox. */
+  still: 8,
 });

@@ -37,7 +37,7 @@ export interface CipherResult {
 
 /** The ciphered part of the work's image. */
 export const cipherPart = ({ image, cipherOffset, cipherBytes }: CipherWork): Uint8Array =>
-  image.subarray(cipherOffset, cipherOffset + cipherBytes);
+  cipherBytes === image.length ? image : image.subarray(cipherOffset, cipherOffset + cipherBytes);
 
 /** The authenticated part of the work's image. */
 export const authPart = ({ image, authOffset, authBytes }: CipherWork): Uint8Array =>

@@ -32,7 +32,7 @@ import { cipherOperation } from "./operations.ts";
 import { algorithmBitmap, availableAlgorithms, Kind, perform } from "./transforms.ts";
 
 /** Nanoseconds; a request that is estimated to take longer goes to the compute service. */
-export const directCostMax = 20_000;
+export const directCostMax = 200_000;
 /** Nanoseconds that any request is estimated to take. */
 const baseCost = 3000;
 /** Jobs that are kept for the next requests; so many are in progress at once without a new one. */
@@ -139,7 +139,7 @@ export class Sec2Engine implements Engine {
       const result = yield* this.#read(job, memory);
       if (result < 0) outcome = result;
       else if (result > 0) outcome = refusal(result);
-      else outcome = this.#finish(job, yield* this.#compute(job, compute));
+      else outcome = this.#finish(job, this.#perform(job) ?? (yield* this.#compute(job, compute)));
     }
     job.releaseImage();
     if (this.#jobs.length < keptJobs) this.#jobs.push(job);
@@ -171,13 +171,19 @@ export class Sec2Engine implements Engine {
   *#readParameters(job: Job, memory: GuestReader): Generator<void, number> {
     const { descriptor } = job;
     const { transform, keyBytes, authKeyBytes, macBytes } = descriptor;
-    let result = yield* memory.read(descriptor.keyAddress, job.key, 0, keyBytes);
+    let result =
+      memory.readNow(descriptor.keyAddress, job.key, 0, keyBytes) ??
+      (yield* memory.read(descriptor.keyAddress, job.key, 0, keyBytes));
     job.completeKey();
     if (result === 0 && transform.ivBytes > 0) {
-      result = yield* memory.read(descriptor.ivAddress, job.iv, 0, transform.ivBytes);
+      result =
+        memory.readNow(descriptor.ivAddress, job.iv, 0, transform.ivBytes) ??
+        (yield* memory.read(descriptor.ivAddress, job.iv, 0, transform.ivBytes));
     }
     if (result === 0 && transform.mode === Mode.ccm) {
-      result = yield* memory.read(descriptor.authIvAddress, job.authIv, 0, job.authIv.length);
+      result =
+        memory.readNow(descriptor.authIvAddress, job.authIv, 0, job.authIv.length) ??
+        (yield* memory.read(descriptor.authIvAddress, job.authIv, 0, job.authIv.length));
       const lengthBytes = ccmLengthBytes(job.iv);
       if (result === 0 && lengthBytes === 0) result = ErrorType.iv;
       if (result === 0 && descriptor.cipherBytes >= 2 ** (8 * lengthBytes)) {
@@ -185,18 +191,26 @@ export class Sec2Engine implements Engine {
       }
     }
     if (result === 0 && authKeyBytes > 0) {
-      result = yield* memory.read(descriptor.authKeyAddress, job.authKey, 0, authKeyBytes);
+      result =
+        memory.readNow(descriptor.authKeyAddress, job.authKey, 0, authKeyBytes) ??
+        (yield* memory.read(descriptor.authKeyAddress, job.authKey, 0, authKeyBytes));
     }
     if (result === 0 && macBytes > 0 && !descriptor.encrypt) {
-      result = yield* memory.read(descriptor.macAddress, job.mac, 0, macBytes);
+      result =
+        memory.readNow(descriptor.macAddress, job.mac, 0, macBytes) ??
+        (yield* memory.read(descriptor.macAddress, job.mac, 0, macBytes));
     }
     return result;
+  }
+
+  /** The result of a short computation; null for a longer one. */
+  #perform(job: Job): CipherResult | null {
+    return costOf(job.descriptor) <= directCostMax ? perform(this.#ciphers, job) : null;
   }
 
   /** The result, or the negated errno of a computation that was given up. */
   *#compute(job: Job, compute: ComputeService): Generator<void, CipherResult | number> {
     const cost = costOf(job.descriptor);
-    if (cost <= directCostMax) return perform(this.#ciphers, job);
     const computation = { operation: cipherOperation, input: job.toWork() };
     return (yield* compute.compute(cost, computation)) as CipherResult | number;
   }

@@ -28,7 +28,7 @@ export class Job implements CipherWork {
   readonly mac = new Uint8Array(macBytesMax);
   keyBytes = 0;
   image: Uint8Array = noBytes;
-  #kept: Uint8Array = noBytes;
+  #kept: Uint8Array<ArrayBuffer> = noBytes;
 
   constructor(offered: ReadonlySet<AlgorithmName>) {
     this.descriptor = new Descriptor(offered);
@@ -82,10 +82,12 @@ export class Job implements CipherWork {
   /** Makes room for the source buffer: less than 2^24 + 2^16 bytes, by the descriptor's fields. */
   prepareImage(length: number): void {
     if (length > keptImageBytes) {
-      this.image = new Uint8Array(length);
+      this.image = Buffer.allocUnsafeSlow(length);
       return;
     }
-    if (this.#kept.length < length) this.#kept = new Uint8Array(roundedUp(length));
+    if (this.#kept.buffer.byteLength < length) this.#kept = new Uint8Array(roundedUp(length));
+    // Requests of one length come in rows: their view is made once.
+    if (this.#kept.length !== length) this.#kept = new Uint8Array(this.#kept.buffer, 0, length);
     this.image = this.#kept;
   }
 
@@ -100,7 +102,6 @@ export class Job implements CipherWork {
    */
   toWork(): CipherWork {
     const { descriptor } = this;
-    const { imageBytes } = descriptor;
     return {
       transform: descriptor.transformIndex,
       encrypt: descriptor.encrypt,
@@ -108,7 +109,7 @@ export class Job implements CipherWork {
       keyBytes: this.keyBytes,
       iv: this.iv.slice(),
       authIv: this.authIv.slice(),
-      image: this.image === this.#kept ? this.image.slice(0, imageBytes) : this.image,
+      image: this.image === this.#kept ? this.image.slice() : this.image,
       cipherOffset: descriptor.cipherOffset,
       cipherBytes: descriptor.cipherBytes,
       authOffset: descriptor.authOffset,

@@ -7,6 +7,7 @@ import {
   zipClassCode,
   zipDeviceId,
 } from "../../../spec/hisi-zip.ts";
+import { inlineCostMax } from "../compute.ts";
 import type {
   ComputeService,
   Engine,
@@ -30,10 +31,21 @@ const expansionMax = 1032;
 /** Segments of jobs that are kept for the next requests. */
 const keptJobs = 8;
 
-/** Where the source and the output of a request in progress lie. */
+/** A source up to this length is read into memory that the job keeps. */
+const keptSourceBytes = 131_072;
+
+/** Where the source and the output of a request in progress lie, and memory for the source. */
 class ZipJob {
   readonly source = new Segments();
   readonly target = new Segments();
+  #kept = new Uint8Array(0);
+
+  /** Memory for `length` bytes; what is handed over to a compute worker is never kept. */
+  room(length: number, isHandedOver: boolean): Uint8Array {
+    if (isHandedOver || length > keptSourceBytes) return Buffer.allocUnsafeSlow(length);
+    if (this.#kept.length < length) this.#kept = new Uint8Array(keptSourceBytes);
+    return this.#kept.subarray(0, length);
+  }
 }
 
 const statusBytes = ZipSqe.offset.inputDataLength;
@@ -108,10 +120,11 @@ export class ZipEngine implements Engine {
   *#run(
     sqe: DataView,
     request: ZipRequestFields,
-    { source, target }: ZipJob,
+    job: ZipJob,
     memory: GuestReader,
     compute: ComputeService,
   ): Generator<void, Outcome | number> {
+    const { source, target } = job;
     const { isList, sourceAddress, sourceOffset, sourceBytes } = request;
     const { targetAddress, targetOffset, targetBytes } = request;
     let found = yield* locate(memory, source, isList, sourceAddress, sourceBytes);
@@ -123,11 +136,12 @@ export class ZipEngine implements Engine {
     if (found === 0 && outputMax <= 0) found = ZipStatus.destinationTooSmall;
     if (found !== 0) return found < 0 ? found : refusal(sqe, found as ZipStatus);
 
-    const bytes = Buffer.allocUnsafeSlow(sourceBytes);
+    const cost = costOf(request, outputMax);
+    const bytes = job.room(sourceBytes, cost > inlineCostMax);
     const read = yield* source.gather(memory, sourceOffset, bytes, 0, sourceBytes);
     if (read < 0) return read;
     const { compresses, requestType, windowBits } = request;
-    const result = yield* compute.compute(costOf(request, outputMax), {
+    const result = yield* compute.compute(cost, {
       operation: compresses ? compressOperation : decompressOperation,
       input: { requestType, source: bytes, windowBits, outputMax },
     });

@@ -106,6 +106,9 @@ class Ring {
 
 const eventPhase = (entry: Buffer): number => (entry.readUInt32LE(0) >>> 16) & 1;
 
+/** Whether the computation is a long one; 2 for the longest in the device's own thread. */
+type Long = boolean | 2;
+
 /** A queue pair, as `hisi_qp`. */
 export class QueuePair {
   readonly driver: Driver;
@@ -128,7 +131,7 @@ export class QueuePair {
   }
 
   /** Fills the next slot; `ring` tells the device. */
-  fill(source: number, target: number, length: number, key: number, long = false): number {
+  fill(source: number, target: number, length: number, key: number, long: Long = false): number {
     const slot = this.tail;
     const sqe = Buffer.alloc(xorSqe.bytes);
     sqe.writeBigUInt64LE(BigInt(source), xorSqe.source);
@@ -145,7 +148,7 @@ export class QueuePair {
     this.driver.doorbell(this.number, ring.sq, this.tail);
   }
 
-  submit(source: number, target: number, length: number, key: number, long = false): number {
+  submit(source: number, target: number, length: number, key: number, long: Long = false): number {
     const slot = this.fill(source, target, length, key, long);
     this.ring();
     return slot;

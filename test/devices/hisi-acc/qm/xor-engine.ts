@@ -1,5 +1,6 @@
 /** An accelerator that is easy to check: it exclusive-ors a flat buffer with one byte. */
 import type { Watch } from "../../../../src/device/vfio-device.ts";
+import { inlineCostMax } from "../../../../src/devices/hisi-acc/compute.ts";
 import type {
   Computation,
   ComputeService,
@@ -15,13 +16,14 @@ export const xorSqe = {
   target: 0x08,
   length: 0x10,
   key: 0x14,
-  /** Not 0: the computation is a long one. */
+  /** 1: the computation is a long one; 2: the longest that is done in the device's thread. */
   long: 0x18,
   status: 0x70,
   /** What the status is when it is done; the queue's algorithm type is added. */
   done: 0x100,
 } as const;
-const lengthMax = 1 << 16;
+const lengthMax = 1 << 22;
+const costs = [0, 1e9, inlineCostMax];
 
 export class XorEngine implements Engine {
   readonly description = {
@@ -47,9 +49,8 @@ export class XorEngine implements Engine {
     const bytes = new Uint8Array(length);
     const result = yield* memory.read(source, bytes, 0, length);
     if (result < 0) return result;
-    if (sqe.getUint8(xorSqe.long) !== 0) {
-      yield* compute.compute(1e9, { operation: "xor", input: key });
-    }
+    const cost = costs[sqe.getUint8(xorSqe.long)] ?? 0;
+    if (cost > 0) yield* compute.compute(cost, { operation: "xor", input: key });
     for (let i = 0; i < length; i++) bytes[i] = (bytes[i] as number) ^ key;
     this.served.push(key);
     const status = new Uint8Array(4);
@@ -64,8 +65,11 @@ export class ManualCompute implements ComputePort {
   settled = 0;
   watches: readonly Watch[] = [];
   readonly waiting: Computation[] = [];
+  /** Told of what is computed in the device's thread. */
+  inline: (cost: number) => void = () => {};
 
-  *compute(_cost: number, computation: Computation): Generator<void, unknown> {
+  *compute(cost: number, computation: Computation): Generator<void, unknown> {
+    if (cost <= inlineCostMax) return this.inline(cost);
     this.waiting.push(computation);
     try {
       while (this.waiting.includes(computation)) yield;
@@ -75,6 +79,8 @@ export class ManualCompute implements ComputePort {
       if (at >= 0) this.waiting.splice(at, 1);
     }
   }
+
+  discard(_bytes: Uint8Array): void {}
 
   /** Ends the oldest one. */
   finish(): void {

@@ -31,6 +31,9 @@ const names = Object.keys(selections) as AlgorithmName[];
 const keyBytes = (name: AlgorithmName): number =>
   name.includes("des3") ? 24 : name.startsWith("xts") ? 32 : 16;
 
+/** Of a guest with long requests. */
+const memoryBytes = 1 << 21;
+
 /** A request of the algorithm that any driver could make. */
 function usual(algorithm: AlgorithmName, length = 96): Request {
   const authenc = algorithm.startsWith("authenc");
@@ -49,7 +52,7 @@ function usual(algorithm: AlgorithmName, length = 96): Request {
 
 /** The same request the other way, with what the engine made of it. */
 function reversed(engine: Sec2Engine, request: Request): Request {
-  const guest = new FakeGuest(1 << 18);
+  const guest = new FakeGuest(memoryBytes);
   const { output, tag } = finish(engine, guest, new Submission(guest, request));
   return { ...request, encrypt: false, data: output, tag };
 }
@@ -65,11 +68,11 @@ describe("a request that is aborted", () => {
   it.each(names)("%s has written nothing and runs again, in place", (name) => {
     const engine = new Sec2Engine();
     const short = { ...usual(name), source: [1, 40, 7, 90] };
-    const long = { ...usual(name, 65_488), source: [1, 40, 7, 70_000] };
+    const long = { ...usual(name, 524_288), source: [1, 40, 7, 600_000] };
     for (const there of [short, long]) {
-      const back = { ...reversed(engine, there), source: [50, 50, 70_000] };
+      const back = { ...reversed(engine, there), source: [50, 50, 600_000] };
       for (const request of [there, back]) {
-        const guest = new FakeGuest();
+        const guest = new FakeGuest(memoryBytes);
         const submission = new Submission(guest, request);
         const before = guest.bytes.slice();
         const start = () => engine.serve(submission.sqe, 0, guest, new InlineCompute());
@@ -125,7 +128,8 @@ describe("a request that is aborted", () => {
           const read: FakeGuest["read"] = function* (...call) {
             return count++ === failing ? -errno.EFAULT : yield* guest.read(...call);
           };
-          const running = engine.serve(sqe, 0, { read }, new InlineCompute());
+          const reader = { readNow: () => null, read };
+          const running = engine.serve(sqe, 0, reader, new InlineCompute());
           let step = running.next();
           while (!step.done) step = running.next();
           expect([name, failing, step.value]).toEqual([name, failing, -errno.EFAULT]);

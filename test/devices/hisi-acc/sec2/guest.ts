@@ -45,6 +45,14 @@ export class FakeGuest implements GuestReader {
     this.view = new DataView(this.bytes.buffer);
   }
 
+  readNow(iova: number, bytes: Uint8Array, at: number, length: number): number | null {
+    if (this.yieldsPerRead > 0) return null;
+    this.reads += 1;
+    if (iova + length > this.bytes.length) return -errno.EFAULT;
+    bytes.set(this.bytes.subarray(iova, iova + length), at);
+    return 0;
+  }
+
   *read(iova: number, bytes: Uint8Array, at: number, length: number): Generator<void, number> {
     this.reads += 1;
     for (let i = 0; i < this.yieldsPerRead; i++) yield;

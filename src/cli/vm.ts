@@ -1,0 +1,176 @@
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { FerryError } from "../base/errors.ts";
+import { hostClock } from "../host/host-clock.ts";
+import type { MigrationEvent } from "../migration/hosts/events.ts";
+import { Recorder } from "../migration/hosts/report.ts";
+import { DeviceServer } from "../vm/device-server.ts";
+import { type Meeting, meetingAt, sameUser } from "../vm/meeting.ts";
+import { Qemu } from "../vm/qemu.ts";
+import { VmDevice } from "../vm/vm-device.ts";
+import { VmMove } from "../vm/vm-move.ts";
+import { renderVmReport, type VmReport } from "../vm/vm-report.ts";
+import { parseCount, verb } from "./arguments.ts";
+import { eventLine } from "./migrate-progress.ts";
+import { ExitCode, print, printJson } from "./output.ts";
+import { addDoctor } from "./vm-doctor.ts";
+
+interface VmOptions {
+  readonly qmp: string;
+  readonly toQmp: string;
+  readonly server?: string;
+  readonly toServer?: string;
+  readonly device?: readonly string[];
+  readonly memory?: string;
+  readonly link?: string;
+  readonly from?: string;
+  readonly peer?: string;
+  readonly pki?: string;
+  readonly toPki?: string;
+  readonly within: number;
+  readonly json?: boolean;
+}
+
+const defaultWithinSeconds = 1800;
+
+/** Where QEMU meets QEMU: not a way that would run a program or end in a file. */
+function memoryAddress(text: string): string {
+  if (/^(unix:\/|tcp:).+/.test(text)) return text;
+  throw new FerryError("bad-argument", `--memory ${text} is no unix:/PATH and no tcp:HOST:PORT.`);
+}
+
+/** A device and where its two servers are. */
+interface Named {
+  readonly id: string | null;
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Which devices move: the only one, or all that are named with their servers. */
+function namedDevices({ server: from, toServer: to, device: texts = [] }: VmOptions): Named[] {
+  if (from !== undefined && to !== undefined && texts.length < 2) {
+    const [id = null] = texts;
+    if (id === null || !id.includes("=")) return [{ id, from, to }];
+  } else if (from === undefined && to === undefined && texts.length > 0) return texts.map(named);
+  throw new FerryError(
+    "usage",
+    "name the servers: --server and --to-server of the only device, or --device of each.",
+  );
+}
+
+function named(text: string): Named {
+  const [, id, from, to] = /^([^=]+)=([^,]+),([^,]+)$/.exec(text) ?? [];
+  if (id !== undefined && from !== undefined && to !== undefined) return { id, from, to };
+  throw new FerryError("bad-argument", `--device ${text} is no ID=FROM.sock,TO.sock.`);
+}
+
+const openDevice = ({ id, from, to }: Named, link: Meeting): VmDevice =>
+  new VmDevice(id, new DeviceServer(from), new DeviceServer(to), {
+    link,
+    home: { address: absolute(linkOf(from)), from: sameUser },
+  });
+
+const linkOf = (server: string): string => `unix:${server}.mig`;
+
+async function migrate(options: VmOptions): Promise<void> {
+  const { json } = options;
+  const wanted = namedDevices(options);
+  const [{ to: first = "" } = {}] = wanted;
+  const memory = memoryAddress(options.memory ?? `unix:${resolve(first)}.vm`);
+  const links = meetings(wanted, memory, options);
+  const from = await Qemu.connect(options.qmp);
+  const to = await Qemu.connect(options.toQmp).catch((thrown: unknown) => {
+    from.close();
+    throw thrown;
+  });
+  const devices = wanted.map((each, index) => openDevice(each, links[index] as Meeting));
+  const journey = { device: "", side: "source", peer: "", address: memory } as const;
+  const recorder = new Recorder(hostClock, journey);
+  const tell = (event: MigrationEvent): void => {
+    const timed = recorder.note(event);
+    const line = json === true ? null : eventLine(timed);
+    if (json === true) printJson({ event: timed });
+    else if (line !== null) print(line);
+  };
+  const how = { devices, memory, precopyMs: options.within * 1000 };
+  const move = new VmMove(from, to, how, tell);
+  const end = (): void => move.abort("it was interrupted.");
+  process.on("SIGINT", end).on("SIGTERM", end);
+  try {
+    finish(move, recorder, await move.migrate(), json === true);
+  } finally {
+    process.off("SIGINT", end).off("SIGTERM", end);
+    for (const { from, to } of devices) for (const server of [from, to]) server.close();
+    for (const qemu of [from, to]) qemu.close();
+  }
+}
+
+function finish(
+  { blackoutMs }: VmMove,
+  recorder: Recorder,
+  end: Awaited<ReturnType<VmMove["migrate"]>>,
+  asJson: boolean,
+): void {
+  const { phases, notes, elapsedMs } = recorder.report(0);
+  const report: VmReport = { ...end, elapsedMs, blackoutMs, phases, notes };
+  if (asJson) printJson(report);
+  else print(renderVmReport(report));
+  if (end.outcome !== "moved") process.exitCode = ExitCode.failed;
+}
+
+/** The daemons have other working folders. */
+function absolute(link: string): string {
+  return link.startsWith("unix:") ? `unix:${resolve(link.slice("unix:".length))}` : link;
+}
+
+const folder = (path: string | undefined): string | undefined =>
+  path === undefined ? undefined : resolve(path);
+
+/** Of several devices each pair of servers meets for itself. */
+function meetings(wanted: readonly Named[], memory: string, options: VmOptions): Meeting[] {
+  const { link, from, peer, pki, toPki } = options;
+  if (link !== undefined && wanted.length > 1) {
+    throw new FerryError("usage", "--link is for a VM with one device.");
+  }
+  const hosts = { from, peer, pki: folder(pki), toPki: folder(toPki) };
+  return wanted.map(({ to }) => meetingAt(absolute(link ?? linkOf(to)), memory, hosts));
+}
+
+const another = (text: string, before: readonly string[] = []): readonly string[] => [
+  ...before,
+  text,
+];
+
+const seconds = (text: string): number => parseCount(text, "--within", 86_400);
+
+/** `ferry vm` and what belongs to it. */
+export function addVm(program: Command): void {
+  const vm = program.command("vm").description("move a running VM together with its devices");
+  const usage = "migrate";
+  verb(vm, usage, "move a VM from one QEMU to another one, with its devices", [
+    "vm migrate --qmp /run/a.qmp --server /run/a.sock --to-qmp /run/b.qmp --to-server /run/b.sock",
+    "vm migrate --qmp /run/a.qmp --to-qmp /run/b.qmp " +
+      "--device acc0=/run/a0.sock,/run/b0.sock --device acc1=/run/a1.sock,/run/b1.sock",
+    "vm migrate --qmp /run/a.qmp --server /run/a.ctl --to-qmp /run/b.qmp --to-server /run/b.sock " +
+      "--link tls://bob:7100 --from alice --pki /etc/ferry --to-pki /etc/ferry " +
+      "--memory tcp:bob:7101",
+  ])
+    .requiredOption("--qmp <path>", "the monitor of the QEMU that has the VM")
+    .requiredOption("--to-qmp <path>", "the monitor of a QEMU that waits: -incoming defer -S")
+    .option("--server <path>", "the socket of the server of its only device")
+    .option("--to-server <path>", "the socket of the server of that one's device")
+    .option(
+      "--device <id=from,to>",
+      "of several devices each: its id in QEMU, its servers",
+      another,
+    )
+    .option("--memory <address>", "unix:/PATH or tcp:HOST:PORT, where the QEMUs meet")
+    .option("--link <address>", "unix:PATH or tls://HOST:PORT, where the servers meet")
+    .option("--from <name>", "over TLS: the host that has the VM, by its certificate")
+    .option("--peer <name>", "over TLS: the target's name, if not the host of the link's address")
+    .option("--pki <folder>", "over TLS: the source's certificate, on its host")
+    .option("--to-pki <folder>", "over TLS: the target's certificate, on its host")
+    .option("--within <seconds>", "for memory, while the VM runs", seconds, defaultWithinSeconds)
+    .action(migrate);
+  addDoctor(vm);
+}

@@ -1,0 +1,128 @@
+import type { Socket } from "node:net";
+import type { Frame, Link } from "../../migration/hosts/link.ts";
+import { FrameReader, frameHeader } from "./frame-reader.ts";
+
+/** Frames that have come and nobody has asked for, before no more are read. */
+const unreadMax = 2;
+/** Payloads up to this long go out in one piece with their header. */
+const togetherMax = 4096;
+/** How long a side that has ended a link waits for the other one to have heard it. */
+export const lingerMs = 2000;
+
+/** Frames over a connected stream socket, whatever it is made of. */
+export class StreamLink implements Link {
+  readonly peer: string;
+  readonly #socket: Socket;
+  readonly #reader: FrameReader;
+  readonly #frames: Frame[] = [];
+  #wake: () => void = () => {};
+  /** Done when all frames so far are out. */
+  #sending: Promise<void> = Promise.resolve();
+  #written: () => void = () => {};
+  #over: string | null = null;
+  #closed = false;
+
+  /** `reader` cuts out of what comes the frames that `take` is told of. */
+  constructor(peer: string, socket: Socket, reader: FrameReader) {
+    this.peer = peer;
+    this.#reader = reader;
+    this.#socket = socket;
+    socket.on("error", (error) => this.#end(error.message));
+    socket.on("end", () => this.#end("the other side has ended it"));
+    socket.on("close", () => this.#end("it is closed"));
+  }
+
+  /** Reads what comes as `data`, which is copied to where it belongs. */
+  static over(peer: string, socket: Socket): StreamLink {
+    const reader: FrameReader = new FrameReader((frame) => link.take(frame));
+    const link = new StreamLink(peer, socket, reader);
+    socket.on("data", (bytes: Uint8Array) => {
+      reader.copy(bytes);
+      if (!link.readOn()) socket.pause();
+    });
+    return link;
+  }
+
+  /** A frame has come. */
+  take(frame: Frame): void {
+    if (this.#closed) return;
+    this.#frames.push(frame);
+    this.#wake();
+  }
+
+  get #full(): boolean {
+    return this.#frames.length >= unreadMax;
+  }
+
+  /** After something was read: whether more is to be read now. */
+  readOn(): boolean {
+    if (this.#reader.broken) this.#break();
+    return !this.#reader.broken && !this.#full;
+  }
+
+  recycle(payload: Uint8Array<ArrayBuffer>): void {
+    this.#reader.recycle(payload);
+  }
+
+  #break(): void {
+    this.#end("it sent what makes no sense");
+    this.#socket.destroy();
+  }
+
+  async send(frame: Frame): Promise<void> {
+    if (this.#over !== null || this.#closed) throw new Error(this.#over ?? "it is closed");
+    const sent = this.#sending.then(() => this.#write(frame));
+    this.#sending = sent.catch(() => {});
+    await sent;
+  }
+
+  /** One at a time: what TLS finds waiting together it copies together. */
+  async #write(frame: Frame): Promise<void> {
+    const header = frameHeader(frame);
+    if (frame.payload.length > togetherMax) {
+      await this.#put(header);
+      await this.#put(frame.payload);
+    } else {
+      await this.#put(Buffer.concat([header, frame.payload]));
+    }
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#written = resolve;
+      if (this.#over === null) this.#socket.write(bytes, () => resolve());
+      else resolve();
+    });
+    if (this.#over !== null) throw new Error(this.#over);
+  }
+
+  async receive(): Promise<Frame | null> {
+    while (this.#frames.length === 0 && this.#over === null) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    const frame = this.#frames.shift() ?? null;
+    if (this.#over === null && !this.#full) this.#socket.resume();
+    return frame;
+  }
+
+  #end(why: string): void {
+    this.#over ??= why;
+    this.#wake();
+    this.#written();
+  }
+
+  /** What still comes is read and thrown away: unread, it would take back what was sent last. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#end("this side has closed it");
+    const socket = this.#socket;
+    const timer = setTimeout(() => socket.destroy(), lingerMs);
+    socket.once("close", () => clearTimeout(timer));
+    socket.once("end", () => socket.destroySoon());
+    socket.end();
+    socket.resume();
+  }
+}

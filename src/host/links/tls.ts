@@ -1,0 +1,106 @@
+import { readFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { connect, createServer, type PeerCertificate, type TLSSocket } from "node:tls";
+import { FerryError, messageOf } from "../../base/errors.ts";
+import type { Link } from "../../migration/hosts/link.ts";
+import type { Listener } from "./listener.ts";
+import { StreamLink } from "./stream-link.ts";
+
+/** The files of a folder that `ferry pki` makes for a host. */
+export const pkiFiles = { ca: "ca.pem", cert: "host.pem", key: "host.key" } as const;
+
+/** Who this host is, and whose word on others it takes. */
+export type Identity = { readonly [K in keyof typeof pkiFiles]: string };
+
+/** How long a caller may take to show who it is. */
+const handshakeTimeout = 10_000;
+const connectionsMax = 16;
+const minVersion = "TLSv1.3";
+
+/** Reads a host's folder. */
+export function readIdentity(folder: string): Identity {
+  const read = (file: string): string => {
+    try {
+      return readFileSync(join(folder, file), "utf8");
+    } catch (thrown) {
+      throw new FerryError(
+        "no-pki",
+        `${folder} has no ${file} (${messageOf(thrown)}). Name a folder that ferry pki has made.`,
+      );
+    }
+  };
+  return { ca: read(pkiFiles.ca), cert: read(pkiFiles.cert), key: read(pkiFiles.key) };
+}
+
+/** The names of a certificate: its DNS names, as plain words. */
+export function namesOf({
+  subjectaltname = "",
+}: Pick<PeerCertificate, "subjectaltname">): string[] {
+  return subjectaltname
+    .split(", ")
+    .flatMap((each) => /^DNS:([A-Za-z0-9._-]+)$/.exec(each)?.[1] ?? []);
+}
+
+/** Connects to a host that must prove to be `peer`. */
+export async function dialTls(
+  place: { readonly host: string; readonly port: number },
+  peer: string,
+  identity: Identity,
+): Promise<Link> {
+  const where = `${place.host}:${place.port}`;
+  const checkServerIdentity = (_: string, certificate: PeerCertificate): Error | undefined => {
+    const names = namesOf(certificate);
+    if (names.includes(peer)) return undefined;
+    return new Error(`it is ${names.join(", ") || "nobody"}, and ${peer} was asked for`);
+  };
+  return await new Promise((resolve, reject) => {
+    const options = { ...place, ...identity, minVersion, checkServerIdentity } as const;
+    const socket = connect(options, () => {
+      socket.setNoDelay(true);
+      socket.removeListener("error", fail);
+      resolve(StreamLink.over(peer, socket));
+    });
+    const fail = (error: Error): void => {
+      socket.destroy();
+      reject(new FerryError("no-peer", `no link to ${where}: ${error.message}.`));
+    };
+    socket.on("error", fail);
+  });
+}
+
+/** Listens for hosts that prove who they are by a certificate of the same authority. */
+export async function listenTls(
+  place: { readonly host: string; readonly port: number },
+  identity: Identity,
+  greet: (link: Link) => void,
+): Promise<Listener> {
+  const options = {
+    ...identity,
+    minVersion,
+    handshakeTimeout,
+    requestCert: true,
+    rejectUnauthorized: true,
+  } as const;
+  const server = createServer(options, (socket: TLSSocket) => {
+    const [peer] = namesOf(socket.getPeerCertificate());
+    if (peer === undefined) {
+      socket.destroy();
+      return;
+    }
+    socket.setNoDelay(true);
+    greet(StreamLink.over(peer, socket));
+  });
+  server.maxConnections = connectionsMax;
+  server.on("tlsClientError", (_error, socket) => socket.destroy());
+  await new Promise<void>((resolve, reject) => {
+    const where = `${place.host}:${place.port}`;
+    server.once("error", (error) => {
+      reject(new FerryError("cannot-listen", `cannot listen on ${where}: ${error.message}.`));
+    });
+    server.listen(place.port, place.host, () => resolve());
+  });
+  const { port } = server.address() as AddressInfo;
+  const address = { kind: "tls", host: place.host, port } as const;
+  return { address, close: () => server.close() };
+}

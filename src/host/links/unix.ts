@@ -1,0 +1,68 @@
+import { chmodSync, rmSync } from "node:fs";
+import { connect, createServer, Socket } from "node:net";
+import { FerryError, messageOf } from "../../base/errors.ts";
+import type { Link } from "../../migration/hosts/link.ts";
+import { duplicate } from "../../sys/descriptors.ts";
+import { descriptorOf, isOurs } from "../peer.ts";
+import { FrameReader } from "./frame-reader.ts";
+import type { Listener } from "./listener.ts";
+import { StreamLink } from "./stream-link.ts";
+
+/** What the other end of a unix socket is called: a process of the same user, or root's. */
+export const localPeer = "local";
+const connectionsMax = 16;
+
+/** Options of a socket that reads every byte to where it belongs, and the link that it becomes. */
+function direct(): { onread: object; linkOf(socket: Socket): StreamLink } {
+  let link: StreamLink | null = null;
+  const reader = new FrameReader((frame) => link?.take(frame));
+  return {
+    onread: {
+      buffer: reader.room,
+      callback: (bytes: number): boolean => {
+        reader.filled(bytes);
+        return link?.readOn() ?? false;
+      },
+    },
+    linkOf: (socket) => (link = new StreamLink(localPeer, socket, reader)),
+  };
+}
+
+export async function dialUnix(path: string): Promise<Link> {
+  const { onread, linkOf } = direct();
+  return await new Promise((resolve, reject) => {
+    const socket = connect({ path, onread } as never);
+    socket.once("error", (error) => {
+      reject(new FerryError("no-peer", `nobody can be reached at ${path}: ${error.message}.`));
+    });
+    socket.once("connect", () => {
+      if (isOurs(socket)) return resolve(linkOf(socket));
+      socket.destroy();
+      reject(new FerryError("no-peer", `${path} is another user's: it gets no guest's state.`));
+    });
+  });
+}
+
+/** Listens on a path that only this user can connect to. */
+export async function listenUnixLink(path: string, greet: (link: Link) => void): Promise<Listener> {
+  const server = createServer({ pauseOnConnect: true }, (accepted) => {
+    const fd = isOurs(accepted) ? duplicate(descriptorOf(accepted)) : -1;
+    accepted.destroy();
+    if (fd < 0) return;
+    // A server's own sockets have no way to read bytes to where they belong.
+    const { onread, linkOf } = direct();
+    const socket = new Socket({ fd, readable: true, writable: true, onread } as never);
+    greet(linkOf(socket));
+    socket.resume();
+  });
+  server.maxConnections = connectionsMax;
+  rmSync(path, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => {
+      reject(new FerryError("cannot-listen", `cannot listen on ${path}: ${messageOf(error)}.`));
+    });
+    server.listen(path, () => resolve());
+  });
+  chmodSync(path, 0o600);
+  return { address: { kind: "unix", path }, close: () => server.close() };
+}

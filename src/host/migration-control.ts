@@ -1,0 +1,398 @@
+import { FerryError, messageOf } from "../base/errors.ts";
+import { type Budgets, defaultBudgets } from "../migration/hosts/budgets.ts";
+import type { Clock } from "../migration/hosts/clock.ts";
+import type { MigrationEvent, Outcome, Tell, TimedEvent } from "../migration/hosts/events.ts";
+import { greet } from "../migration/hosts/greeting.ts";
+import {
+  type Fate,
+  type Journal,
+  type JournalRecord,
+  recover,
+} from "../migration/hosts/journal.ts";
+import type { Link } from "../migration/hosts/link.ts";
+import type { MessageOf } from "../migration/hosts/link-messages.ts";
+import { Offers, type Random } from "../migration/hosts/offers.ts";
+import { defaultPolicy } from "../migration/hosts/precopy.ts";
+import { Reception } from "../migration/hosts/reception.ts";
+import { Recorder, type Report } from "../migration/hosts/report.ts";
+import { ShowingPort } from "../migration/hosts/showing-port.ts";
+import { Source, type SourceRequest } from "../migration/hosts/source.ts";
+import { StandingPort, standing } from "../migration/hosts/standing-port.ts";
+import type { Target, TargetParts } from "../migration/hosts/target.ts";
+import type { MigrationPort } from "../migration/port.ts";
+import { formatAddress, parseAddress } from "./links/address.ts";
+import { FileSource } from "./links/file-source.ts";
+import { filePeer } from "./links/file-target.ts";
+import { type LinkFactory, type Place, peerOf } from "./links/link-factory.ts";
+import type { Listener } from "./links/listener.ts";
+import { placeOf, type Requests, readRequest } from "./migration-requests.ts";
+
+/** What a device's migration is run with. */
+export interface ControlParts {
+  readonly port: MigrationPort;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly links: LinkFactory;
+  readonly budgets?: Budgets;
+  /** Hears everything, for a log. */
+  readonly tell?: (event: TimedEvent) => void;
+}
+
+/** How a migration ended, with everything that was measured. */
+export interface Finished extends Outcome {
+  readonly report: Report;
+}
+
+/** A migration that goes on, or the last one that did. */
+interface Run {
+  readonly side: "source" | "target";
+  readonly recorder: Recorder;
+  /** Null until a target's state has come to it. */
+  readonly source: Source | null;
+  readonly token: string;
+}
+
+/** What of a request is no matter of the source's own. */
+type Around = Pick<Requests["migrate"], "pauseMs" | "showWrites" | "sendWrites">;
+
+type Hear = (event: TimedEvent) => void;
+
+/** The migrations of one device, as an operator commands them. One goes on at a time. */
+export class MigrationControl {
+  readonly #parts: ControlParts;
+  readonly #budgets: Budgets;
+  readonly #offers: Offers;
+  readonly #reception: Reception;
+  readonly #listeners = new Map<string, Listener>();
+  readonly #hearers = new Set<Hear>();
+  /** How targets are set going, by token. */
+  readonly #thaws = new Map<string, TargetParts["thaw"]>();
+  #run: Run | null = null;
+  /** An operator waits for it here. */
+  #busy = false;
+
+  constructor(parts: ControlParts) {
+    const { clock, random, port, journal, budgets = defaultBudgets } = parts;
+    this.#parts = parts;
+    this.#budgets = budgets;
+    this.#offers = new Offers(random, () => clock.now());
+    const offers = this.#offers;
+    const arrives = (hello: MessageOf<"hello">, peer: string) => this.#arrives(hello, peer);
+    this.#reception = new Reception({ port, journal, clock, budgets, offers, arrives });
+  }
+
+  /**
+   * After a start: what the journal has left open is taken up. A source that was deciding stands
+   * still and asks; a target listens again for a source that has not heard.
+   */
+  async recover(): Promise<void> {
+    for (const fate of recover(this.#parts.journal.records)) {
+      if (fate.settled) continue;
+      if (fate.side === "source") {
+        await this.#parts.port.still("drop");
+        void this.#meet(fate.record);
+      } else await this.#listenAgain(fate);
+    }
+  }
+
+  async #meet(record: JournalRecord): Promise<void> {
+    const { token, address, peer, pki } = record;
+    const place = { address: parseAddress(address), pki: pki === "" ? undefined : pki, peer };
+    const source = this.#source(place, { ...quiet, token, address, peer, pki });
+    this.#busy = true;
+    try {
+      await source.meet(record);
+    } catch (thrown) {
+      this.#note(`${record.device} is undecided and cannot be stopped: ${messageOf(thrown)}`);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  async #listenAgain({ record, decision }: Fate): Promise<void> {
+    if (decision === "validated") await this.#settle(record);
+    if (decision === "own") {
+      const lost = "this process was restarted since; what it was doing may be lost.";
+      this.#note(`${record.device} had come here from ${record.peer}, and ${lost}`);
+    }
+    if (record.peer === filePeer) return;
+    const pki = record.pki === "" ? undefined : record.pki;
+    await this.#listen({ address: parseAddress(record.address), pki }).catch((thrown: unknown) => {
+      this.#note(`The source of ${record.device} cannot ask here: ${messageOf(thrown)}`);
+    });
+  }
+
+  /** What cannot be written down now is when the source asks. */
+  async #settle(record: JournalRecord): Promise<void> {
+    try {
+      await this.#reception.settle(record);
+    } catch (thrown) {
+      this.#note(`${record.device} of ${record.peer} is left undecided: ${messageOf(thrown)}`);
+    }
+  }
+
+  /** What comes of everything that goes on is left to the next process. */
+  halt(): void {
+    for (const listener of this.#listeners.values()) listener.close();
+    this.#run?.source?.halt();
+    for (const target of this.#reception.targets.values()) target.halt();
+  }
+
+  /** Moves the device. Ends when it has moved, or is back. */
+  async migrate(request: unknown, hear: Hear = () => {}): Promise<Finished> {
+    const wanted = readRequest("migrate", request);
+    const place = placeOf(wanted);
+    const token = this.#tokenFor(place, wanted.token);
+    this.#begin();
+    const address = formatAddress(place.address);
+    const policy = { ...defaultPolicy, ...wanted };
+    const asked = { ...wanted, token, address, peer: peerOf(place), policy };
+    const source = this.#source(place, asked, wanted);
+    return await this.#finish(hear, () => source.run());
+  }
+
+  /** A file has given out no token: one is made for it. */
+  #tokenFor({ address }: Place, token: string): string {
+    if (token !== "") return token;
+    if (address.kind !== "file") {
+      throw new FerryError("usage", "name the token that the target's offer has printed: --token.");
+    }
+    return hex(this.#parts.random(16));
+  }
+
+  #begin(): void {
+    if (this.#busy) {
+      throw new FerryError("busy", `${this.#parts.port.name} is being migrated already.`);
+    }
+    this.#busy = true;
+  }
+
+  /** Takes part in a migration to its end, whoever stops listening meanwhile. */
+  async #finish(hear: Hear, run: () => Promise<Outcome | null>): Promise<Finished> {
+    this.#hearers.add(hear);
+    try {
+      const outcome = await run();
+      if (outcome === null) throw new FerryError("no-state", "nothing came of it.");
+      return { ...outcome, report: this.#report() as Report };
+    } finally {
+      this.#hearers.delete(hear);
+      this.#busy = false;
+    }
+  }
+
+  #source(place: Place, request: SourceRequest, around: Partial<Around> = {}): Source {
+    const { port: own, journal, clock, links } = this.#parts;
+    const { pauseMs = this.#budgets.pauseMs, showWrites, sendWrites } = around;
+    const waiting = this.#waiting;
+    const { peer, address, token } = request;
+    const recorder = new Recorder(clock, { device: own.name, side: "source", peer, address });
+    const tell = this.#teller(recorder);
+    const budgets = { ...this.#budgets, pauseMs };
+    const shown = (pages: number) =>
+      tell({ kind: "note", why: `its VMM was shown ${pages} pages.` });
+    const here = waiting === undefined ? own : new StandingPort(own, () => waiting.left());
+    const how = { ...request, ...(waiting && standing) };
+    const watch = sendWrites === true ? "sent" : "kept";
+    const port = showWrites === true ? new ShowingPort(here, watch, shown) : here;
+    const dial = (): Promise<Link> => links.dial(place);
+    const source = new Source({ port, journal, clock, budgets, tell, dial }, how);
+    this.#run = { side: "source", recorder, source, token };
+    return source;
+  }
+
+  #teller(recorder: Recorder): Tell {
+    return (event: MigrationEvent) => {
+      const timed = recorder.note(event);
+      this.#parts.tell?.(timed);
+      for (const hear of this.#hearers) hear(timed);
+    };
+  }
+
+  #note(why: string): void {
+    const event = { kind: "note", why, atMs: 0 } as const;
+    this.#parts.tell?.(event);
+    for (const hear of this.#hearers) hear(event);
+  }
+
+  /** A source has come with a device. */
+  #arrives({ token }: MessageOf<"hello">, peer: string): Pick<TargetParts, "tell" | "thaw"> {
+    const { clock, port } = this.#parts;
+    const thaw = this.#thaws.get(token) ?? "at once";
+    this.#thaws.delete(token);
+    const address = this.#listeners.keys().next().value ?? "";
+    const recorder = new Recorder(clock, { device: port.name, side: "target", peer, address });
+    const isOver = this.#report()?.outcome !== null;
+    if (!this.#busy && isOver) {
+      this.#run = { side: "target", recorder, source: null, token };
+    }
+    return { tell: this.#teller(recorder), thaw };
+  }
+
+  /** The target of the migration that goes on, or went on last. */
+  get #target(): Target | null {
+    return this.#run === null ? null : (this.#reception.targets.get(this.#run.token) ?? null);
+  }
+
+  /** Makes a place for a device from another host, and listens for it. */
+  async offer(request: unknown): Promise<{ token: string; address: string; lastsMs: number }> {
+    const { from, listen, pki, lastsMs, thaw } = readRequest("offer", request);
+    const place = { address: parseAddress(listen), pki: pki === "" ? undefined : pki };
+    const listener = await this.#listen(place);
+    const { token } = this.#offers.put(from, lastsMs);
+    this.#thaws.set(token, thaw);
+    return { token, address: formatAddress(listener.address), lastsMs };
+  }
+
+  async #listen(place: Place): Promise<Listener> {
+    const there = this.#listeners.get(formatAddress(place.address));
+    if (there !== undefined) return there;
+    let at = { address: formatAddress(place.address), pki: place.pki ?? "" };
+    const listener = await this.#parts.links.listen(place, (link) => {
+      void this.#reception.serve(link, at);
+    });
+    at = { ...at, address: formatAddress(listener.address) };
+    this.#listeners.set(at.address, listener);
+    return listener;
+  }
+
+  /** Takes the device out of a file. */
+  async load(request: unknown, hear: Hear = () => {}): Promise<Finished> {
+    const { from, thaw } = readRequest("load", request);
+    const address = parseAddress(from);
+    if (address.kind !== "file") throw new FerryError("usage", "load takes file:PATH.");
+    const link = await FileSource.open(address.path);
+    const { token } = link.hello;
+    try {
+      this.#offers.put(filePeer, this.#budgets.greetMs, token);
+      this.#thaws.set(token, thaw);
+      return await this.#finish(hear, async () => {
+        return await this.#reception.serve(link, { address: from, pki: "" });
+      });
+    } finally {
+      link.close();
+      this.#offers.withdraw(token);
+    }
+  }
+
+  /** Asks the target whether it would take the device; nothing moves, and its offer stands. */
+  async precheck(request: unknown): Promise<{ readonly compatible: true; readonly with: string }> {
+    const wanted = readRequest("precheck", request);
+    const place = placeOf(wanted);
+    const token = this.#tokenFor(place, wanted.token);
+    const { port, clock, links } = this.#parts;
+    const dial = (): Promise<Link> => links.dial(place);
+    const calling = { port, clock, budgets: this.#budgets, token, dial };
+    const talk = await greet(calling, "precheck", new AbortController().signal);
+    talk.close();
+    return { compatible: true, with: peerOf(place) };
+  }
+
+  /** Goes on after a pause. */
+  continue(): void {
+    this.#ownSource().continue();
+  }
+
+  /** Ends what goes on; the device stays where it was. */
+  async abort(request: unknown): Promise<void> {
+    const { reason } = readRequest("abort", request);
+    const run = this.#current();
+    if (run.source !== null) run.source.abort(reason);
+    else await this.#target?.abort(reason);
+  }
+
+  /** The target whose device stands still here until it is told to go. */
+  get #waiting(): Target | undefined {
+    return [...this.#reception.targets.values()].find((each) => each.waitsForThaw);
+  }
+
+  /** Sets a device going that was loaded before its VMM was there. */
+  async thaw(): Promise<void> {
+    if (this.#waiting !== undefined) return await this.#waiting.setGoing();
+    throw new FerryError("not-waiting", "no device waits here to be set going.");
+  }
+
+  /** Resets the device, also out of ERROR; refused while it is migrated. */
+  async reset(): Promise<void> {
+    const { port } = this.#parts;
+    const { master } = await port.status();
+    if (this.#busy || master !== "none") {
+      throw new FerryError("busy", `${port.name} is being migrated: end that first.`);
+    }
+    await port.reset();
+  }
+
+  /** The operator's word on who has a device whose two sides cannot meet. */
+  async resolve(request: unknown): Promise<void> {
+    const { owner } = readRequest("resolve", request);
+    const run = this.#current();
+    if (run.source !== null) return run.source.resolve(owner);
+    const target = this.#target;
+    if (target?.undecided !== true) {
+      throw new FerryError("not-undecided", "nothing is to be resolved: it is not undecided.");
+    }
+    const wanted = owner === "here" ? "own" : "never";
+    const fate = await target.decide(wanted, "operator");
+    if (fate !== wanted) throw new FerryError("decided", `it was decided before: ${fate}.`);
+  }
+
+  /** What goes on now, or stands undecided. */
+  #current(): Run {
+    if (this.#run !== null && this.#report()?.outcome === null) return this.#run;
+    throw new FerryError("not-migrating", `${this.#parts.port.name} is not being migrated.`);
+  }
+
+  #ownSource(): Source {
+    const { source } = this.#current();
+    if (source !== null) return source;
+    throw new FerryError("not-paused", "the device comes here: only its source can pause.");
+  }
+
+  /** What this very process is needed for, as the end of a sentence about the device; or null. */
+  get engagement(): string | null {
+    const isOpen = this.#busy || this.#waiting !== undefined || this.#report()?.outcome === null;
+    if (isOpen) return "is being migrated: end that first.";
+    return this.#offers.size > 0 ? "is on offer to another host: wait for its end." : null;
+  }
+
+  /** What the device says of itself, and how its migration stands. */
+  async status(): Promise<object> {
+    const { port } = this.#parts;
+    const run = this.#run;
+    const target = this.#target;
+    return {
+      device: port.name,
+      port: await port.status(),
+      compatibility: await port.compatibility(),
+      offers: this.#offers.size,
+      listening: [...this.#listeners.keys()],
+      migration:
+        run === null
+          ? null
+          : {
+              side: run.side,
+              paused: run.source?.paused ?? null,
+              undecided: run.source?.undecided ?? target?.undecided ?? false,
+              waitsForThaw: target?.waitsForThaw ?? false,
+              report: this.#report(),
+            },
+    };
+  }
+
+  /** Hears everything until the returned function is called. */
+  events(hear: Hear): () => void {
+    this.#hearers.add(hear);
+    return () => this.#hearers.delete(hear);
+  }
+
+  #report(): Report | null {
+    const bytes = this.#run?.source?.bytes ?? this.#target?.bytes ?? 0;
+    return this.#run?.recorder.report(bytes) ?? null;
+  }
+}
+
+/** For a source that only asks: nothing of it is used. */
+const quiet = { policy: defaultPolicy, pauseBefore: [], vcpusStopped: false } as const;
+
+const hex = (bytes: Uint8Array): string =>
+  [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,0 +1,152 @@
+import { FerryError, messageOf } from "../../base/errors.ts";
+import type { Budgets } from "./budgets.ts";
+import { type Clock, within } from "./clock.ts";
+import type { Link } from "./link.ts";
+import { decode, encode, type Message, type MessageName, type MessageOf } from "./link-messages.ts";
+
+/** Messages that are read before somebody asks for them. */
+const queuedMax = 2;
+
+/** Error codes by which a conversation ends before its purpose. */
+export const linkLost = "link-lost";
+export const peerAborted = "peer-aborted";
+export const peerRefused = "peer-refused";
+
+/** What ends a conversation whenever it is said, as an error with the other side's sentence. */
+function ending(message: Message | undefined): FerryError | null {
+  if (message?.say === "abort") return new FerryError(peerAborted, message.reason);
+  if (message?.say === "refuse") return new FerryError(peerRefused, message.sentence);
+  return null;
+}
+
+/**
+ * A link with its messages: sends, waits for what may come next, shows that it is there and notices
+ * when the other side does not. Reading stops when nobody asks for what was read, so a slow reader
+ * slows the sender down. One that was cut off in a wait can only be closed.
+ */
+export class Conversation {
+  readonly #link: Link;
+  readonly #clock: Clock;
+  readonly #budgets: Budgets;
+  readonly #queue: Message[] = [];
+  readonly #over = new AbortController();
+  #lost: FerryError | null = null;
+  #waiting: (() => void) | null = null;
+  #room: (() => void) | null = null;
+  /** When the other side showed last that it is there; null while we do not look. */
+  #heardMs: number | null = null;
+  #pinging = false;
+
+  constructor(link: Link, clock: Clock, budgets: Budgets) {
+    this.#link = link;
+    this.#clock = clock;
+    this.#budgets = budgets;
+    void this.#listen();
+    void this.#watch();
+  }
+
+  get peer(): string {
+    return this.#link.peer;
+  }
+
+  /** Given when it is over; the reason says why. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  /** Done when it is on its way; an error, too, when the other side has said that it is over. */
+  async send(message: Message): Promise<void> {
+    if (this.#lost === null) {
+      await this.#link
+        .send(encode(message))
+        .catch((thrown: unknown) => this.#lose(messageOf(thrown)));
+    }
+    const error = ending(this.#queue[0]) ?? this.#lost;
+    if (error !== null) throw error;
+  }
+
+  /** Memory of DATA that nobody needs any more. */
+  recycle(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#link.recycle?.(bytes);
+  }
+
+  /** The next message, which must be one of these; ABORT and REFUSE are errors. */
+  async next<N extends MessageName>(
+    expected: readonly N[],
+    budgetMs: number,
+    cancel?: AbortSignal,
+  ): Promise<MessageOf<N>> {
+    const what = `the other side's ${expected.map((each) => each.toUpperCase()).join(" or ")}`;
+    const message = await within(this.#clock, { what, budgetMs, cancel }, this.#take());
+    if (expected.some((each) => each === message.say)) return message as MessageOf<N>;
+    throw ending(message) ?? this.#lose(`it said ${message.say.toUpperCase()} out of turn`);
+  }
+
+  async #take(): Promise<Message> {
+    while (this.#queue.length === 0) {
+      if (this.#lost !== null) throw this.#lost;
+      await new Promise<void>((resolve) => {
+        this.#waiting = resolve;
+      });
+    }
+    this.#room?.();
+    return this.#queue.shift() as Message;
+  }
+
+  /** Ends it for this side; says nothing. */
+  close(): void {
+    this.#lose("this side has closed it");
+  }
+
+  #lose(why: string): FerryError {
+    if (this.#lost !== null) return this.#lost;
+    this.#lost = new FerryError(linkLost, `the link to ${this.peer} is lost: ${why}.`);
+    this.#over.abort(ending(this.#queue[0]) ?? this.#lost);
+    this.#link.close();
+    this.#waiting?.();
+    this.#room?.();
+    return this.#lost;
+  }
+
+  async #listen(): Promise<void> {
+    while (this.#lost === null) {
+      this.#heardMs = this.#clock.now();
+      const frame = await this.#link.receive().catch((thrown: unknown) => {
+        this.#lose(messageOf(thrown));
+        return null;
+      });
+      const message = frame === null ? null : decode(frame);
+      if (message === null) {
+        this.#lose(frame === null ? "the other side has ended it" : "it said what makes no sense");
+        return;
+      }
+      if (message.say === "ping") continue;
+      this.#heardMs = null;
+      this.#queue.push(message);
+      this.#waiting?.();
+      while (this.#queue.length >= queuedMax && this.#lost === null) {
+        await new Promise<void>((resolve) => {
+          this.#room = resolve;
+        });
+      }
+    }
+  }
+
+  async #watch(): Promise<void> {
+    const { pingMs, silenceMs } = this.#budgets;
+    while (this.#lost === null) {
+      await this.#clock.sleep(pingMs, this.#over.signal);
+      const silentMs = this.#heardMs === null ? 0 : this.#clock.now() - this.#heardMs;
+      if (silentMs > silenceMs) this.#lose(`it has been silent for ${silenceMs} ms`);
+      else void this.#ping();
+    }
+  }
+
+  /** One at a time: behind a full link they would pile up. */
+  async #ping(): Promise<void> {
+    if (this.#pinging || this.#lost !== null) return;
+    this.#pinging = true;
+    await this.send({ say: "ping" }).catch(() => {});
+    this.#pinging = false;
+  }
+}

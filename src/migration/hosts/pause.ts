@@ -1,0 +1,50 @@
+import { FerryError } from "../../base/errors.ts";
+import type { Budgets } from "./budgets.ts";
+import { type Clock, within } from "./clock.ts";
+import type { Tell } from "./events.ts";
+
+/** Where a source can be made to wait for whoever commands the VMM, by the phase that follows. */
+export const pausePoints = ["freeze", "transfer", "hand over"] as const;
+export type PausePoint = (typeof pausePoints)[number];
+
+/** The points at which a migration stands until it is told to go on. */
+export class Pauses {
+  readonly #before: readonly string[];
+  #continue: (() => void) | null = null;
+  /** The phase that waits; null when none does. */
+  standing: string | null = null;
+
+  constructor(before: readonly PausePoint[]) {
+    this.#before = before;
+  }
+
+  /** Waits, if there is a pause here; true when there was one. */
+  async stand(
+    phase: string,
+    stage: { readonly clock: Clock; readonly budgets: Budgets; readonly tell: Tell },
+    cancel: AbortSignal,
+  ): Promise<boolean> {
+    if (!this.#before.includes(phase)) return false;
+    const told = new Promise<void>((resolve) => {
+      this.#continue = resolve;
+    });
+    this.standing = phase;
+    stage.tell({ kind: "paused", before: phase });
+    const what = `the pause before ${phase}`;
+    try {
+      await within(stage.clock, { what, budgetMs: stage.budgets.pauseMs, cancel }, told);
+    } finally {
+      this.standing = null;
+      this.#continue = null;
+    }
+    return true;
+  }
+
+  /** Ends the pause that is on. */
+  continue(): void {
+    if (this.#continue === null) {
+      throw new FerryError("not-paused", "the migration is not paused: there is nothing to go on.");
+    }
+    this.#continue();
+  }
+}

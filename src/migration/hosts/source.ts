@@ -1,0 +1,398 @@
+import { FerryError, messageOf } from "../../base/errors.ts";
+import { MigState, migStateName } from "../../spec/vfio.ts";
+import type { MigrationPort, MigrationStatus } from "../port.ts";
+import type { Budgets } from "./budgets.ts";
+import { type Clock, within } from "./clock.ts";
+import { type Conversation, peerRefused } from "./conversation.ts";
+import type { Outcome, Tell } from "./events.ts";
+import { greet } from "./greeting.ts";
+import { HandOver, type Settlement } from "./hand-over.ts";
+import type { Journal, JournalRecord } from "./journal.ts";
+import type { Link } from "./link.ts";
+import { dataBytesMax, type PhaseTime } from "./link-messages.ts";
+import { Pace } from "./pace.ts";
+import { type PausePoint, Pauses } from "./pause.ts";
+import { goOn, type Phase, runPhases, type Stage, undoPhases } from "./phases.ts";
+import { beginPrecopy, type PrecopyPolicy, runRounds } from "./precopy.ts";
+import { Pump } from "./pump.ts";
+
+/** What a source works with. */
+export interface SourceParts {
+  readonly port: MigrationPort;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly budgets: Budgets;
+  readonly tell: Tell;
+  /** A new link to the target. */
+  dial(): Promise<Link>;
+}
+
+/** Which migration it is and how it is to go. */
+export interface SourceRequest {
+  readonly token: string;
+  /** The target's name and address, for the journal. */
+  readonly peer: string;
+  readonly address: string;
+  readonly pki: string;
+  readonly policy: PrecopyPolicy;
+  readonly pauseBefore: readonly PausePoint[];
+  /** The VMM's vCPUs stand still already, or do so before the pause at `freeze` is ended. */
+  readonly vcpusStopped: boolean;
+}
+
+/** The life of a migration on its source. All but the last can be undone; the last one decides. */
+const phases: ReadonlyArray<Phase<Source>> = [
+  { name: "precheck", budget: "greetMs", run: (s, on) => s.precheck(on), undo: (s) => s.letGo() },
+  { name: "precopy", budget: "precopyMs", run: (s, on) => s.precopy(on), undo: (s) => s.goBack() },
+  { name: "freeze", budget: "freezeMs", run: (s) => s.freeze(), undo: (s) => s.unfreeze() },
+  { name: "save", budget: "saveMs", run: (s) => s.save(), undo: (s) => s.goBack() },
+  { name: "transfer", budget: "transferMs", run: (s, on) => s.transfer(on), undo: null },
+  { name: "hand over", budget: null, run: (s, on) => s.handOver(on), undo: (s) => s.unseal() },
+];
+
+/** Where a device may be in a migration that is not known to be anywhere else. */
+const kept: ReadonlyArray<Phase<Source>> = phases.toReversed();
+
+/** One device on its way to another host: the side that has it. */
+export class Source implements Stage {
+  readonly clock: Clock;
+  readonly budgets: Budgets;
+  readonly tell: Tell;
+  readonly times: PhaseTime[] = [];
+  readonly startMs: number;
+  readonly #parts: SourceParts;
+  readonly #request: SourceRequest;
+  readonly #cancel = new AbortController();
+  readonly #pauses: Pauses;
+  readonly #handOver: HandOver;
+  readonly #pace: Pace;
+  readonly #pump = new Pump(dataBytesMax);
+  #conversation: Conversation | null = null;
+  #claimed = false;
+  #sealed = false;
+  #dropped: boolean;
+  /** From here on the other side may have it: there is no way back but its word. */
+  #decided = false;
+  #settlement: Settlement | null = null;
+  #resets = 0;
+  /** Why it did not move. */
+  #why = "";
+  #rounds = 0;
+  #toldMs = 0;
+
+  constructor(parts: SourceParts, request: SourceRequest) {
+    const { clock, budgets, tell, port } = parts;
+    const { token, peer, address, pki } = request;
+    this.#parts = parts;
+    this.#request = request;
+    this.clock = clock;
+    this.budgets = budgets;
+    this.tell = tell;
+    this.startMs = this.#toldMs = clock.now();
+    this.#dropped = request.vcpusStopped;
+    this.#pauses = new Pauses(request.pauseBefore);
+    this.#pace = new Pace(clock, request.policy.bandwidth);
+    const identity = { token, device: port.name, peer, address, pki };
+    this.#handOver = new HandOver({ ...parts, dial: () => parts.dial(), token, identity });
+  }
+
+  get cancel(): AbortSignal {
+    return this.#cancel.signal;
+  }
+
+  /** The phase that waits to be continued; null when none does. */
+  get paused(): string | null {
+    return this.#pauses.standing;
+  }
+
+  get undecided(): boolean {
+    return this.#handOver.undecided;
+  }
+
+  get bytes(): number {
+    return this.#pace.bytes;
+  }
+
+  /** Moves the device, or brings it back; says what came of it. It never rejects. */
+  async run(): Promise<Outcome> {
+    try {
+      await runPhases(phases, this, {
+        before: (phase) => this.#pause(phase),
+        failed: async (thrown) => {
+          this.#why = await this.#causeOf(thrown);
+          await this.#sayAbort(this.#why);
+        },
+      });
+    } catch {
+      return await this.#conclude("kept", `The device stays here: ${this.#why}`);
+    }
+    return await this.#concludeDecided();
+  }
+
+  /** What fails after a reset of the guest's, a read for instance, fails because of it. */
+  async #causeOf(thrown: unknown): Promise<string> {
+    const { name } = this.#parts.port;
+    const asks = this.#claimed && !this.#decided;
+    const status = asks ? await this.#parts.port.status().catch(() => null) : null;
+    const wasReset = status !== null && status.resets !== this.#resets;
+    return messageOf(wasReset ? guestReset(name) : thrown);
+  }
+
+  async #pause(phase: string): Promise<void> {
+    const cancel = AbortSignal.any([this.cancel, this.#conversation?.over ?? this.cancel]);
+    const paused = await this.#pauses.stand(phase, this, cancel);
+    if (paused && phase === "freeze") this.#dropped = true;
+  }
+
+  /** The last word on this link. A source that has said COMMIT says no ABORT. */
+  async #sayAbort(reason: string): Promise<void> {
+    const talk = this.#conversation;
+    if (this.#decided || talk === null) return;
+    const wait = { what: "saying ABORT", budgetMs: this.budgets.pingMs };
+    await within(this.clock, wait, talk.send({ say: "abort", reason })).catch(() => {});
+    talk.close();
+  }
+
+  /** After a restart: the journal says `deciding`. Stands still until the sides have met. */
+  async meet(record: JournalRecord): Promise<Outcome> {
+    const { port } = this.#parts;
+    this.#decided = true;
+    await port.claim();
+    this.#claimed = true;
+    await port.still("drop");
+    this.#resets = (await port.status()).resets;
+    this.#sealed = await port.seal(true, this.#resets);
+    const why = `this process was restarted when ${record.device} was about to move`;
+    this.#settlement = await this.#handOver.meet(why);
+    if (this.#settlement?.fate === "never") {
+      const { sentence } = this.#settlement;
+      await undoPhases(kept, this);
+      return await this.#conclude("kept", `The device stays here. ${diedSince} ${sentence}`.trim());
+    }
+    await this.#leave();
+    // Whoever is connected has come since: it never had what has gone.
+    if (this.#settlement !== null) await port.still("none");
+    return await this.#concludeDecided();
+  }
+
+  /** Goes on after a pause. */
+  continue(): void {
+    this.#pauses.continue();
+  }
+
+  /** Ends it and brings the device back; refused once the other side may have it. */
+  abort(reason: string): void {
+    if (this.#decided) {
+      throw new FerryError(
+        "too-late",
+        "the decision is out: the device may be the target's already. Wait, or resolve it.",
+      );
+    }
+    this.#cancel.abort(new FerryError("cancelled", reason));
+  }
+
+  /** An operator says who has the device when the sides cannot meet. */
+  resolve(owner: "here" | "there"): void {
+    this.#handOver.resolve(owner === "here" ? "never" : "own");
+  }
+
+  /** The process ends: asks no more, and leaves the decision to the next one. */
+  halt(): void {
+    if (this.#decided) this.#handOver.halt();
+    else this.#cancel.abort(new FerryError("cancelled", "the process ends."));
+  }
+
+  get #talk(): Conversation {
+    if (this.#conversation === null) throw new FerryError("link-lost", "there is no link.");
+    return this.#conversation;
+  }
+
+  /** The reset that a guest makes is the guest's right: then nothing is moved (invariant 7). */
+  async #check(): Promise<MigrationStatus> {
+    const status = await this.#parts.port.status();
+    if (status.resets === this.#resets) return status;
+    throw guestReset(this.#parts.port.name);
+  }
+
+  async precheck(signal: AbortSignal): Promise<void> {
+    const { port } = this.#parts;
+    const { state, master, resets } = await port.status();
+    if (master !== "none") throw busy(port.name, `its ${master} migrates it`);
+    if (state !== MigState.running) throw busy(port.name, `it is in ${migStateName(state)}`);
+    this.#resets = resets;
+    await port.claim();
+    this.#claimed = true;
+    goOn(signal);
+    const { token } = this.#request;
+    const parts = { ...this.#parts, dial: () => this.#parts.dial(), token };
+    this.#conversation = await greet(parts, "migrate", signal);
+  }
+
+  /** Undoes `precheck`. */
+  async letGo(): Promise<void> {
+    this.#hangUp();
+    if (this.#claimed) await this.#parts.port.release();
+    this.#claimed = false;
+  }
+
+  #hangUp(): void {
+    const conversation = this.#settlement?.conversation ?? this.#conversation;
+    conversation?.close();
+    this.#conversation?.close();
+  }
+
+  async precopy(signal: AbortSignal): Promise<void> {
+    const { port, clock, tell } = this.#parts;
+    const { policy } = this.#request;
+    if (!policy.precopy) return;
+    if (!(await beginPrecopy(port))) {
+      tell({ kind: "note", why: `${port.name} has no PRE_COPY; it is sent when it stands still` });
+      return;
+    }
+    goOn(signal);
+    const pace = this.#pace;
+    const check = async (): Promise<MigrationStatus> => {
+      goOn(signal);
+      this.#rounds += 1;
+      return await this.#check();
+    };
+    const send = (bytes: Uint8Array<ArrayBuffer>): Promise<void> => this.#send(bytes, signal);
+    await runRounds({ port, clock, tell, policy, pace, pump: this.#pump, send, check }, signal);
+  }
+
+  async #send(bytes: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<void> {
+    goOn(signal);
+    await this.#talk.send({ say: "data", bytes });
+  }
+
+  async freeze(): Promise<void> {
+    const { port, clock, budgets } = this.#parts;
+    await port.still(this.#dropped ? "drop" : "hold");
+    if (!this.#dropped) void clock.sleep(budgets.holdMs, this.cancel).then(() => this.#holdEnds());
+  }
+
+  /** vCPUs that wait for a register wait for the whole guest. */
+  #holdEnds(): void {
+    if (this.#decided || this.cancel.aborted) return;
+    const limit = this.budgets.holdMs;
+    this.#cancel.abort(
+      new FerryError(
+        "too-late",
+        `running vCPUs would have been held for more than ${limit} ms. ` +
+          "Stop them first: pause before freeze.",
+      ),
+    );
+  }
+
+  async unfreeze(): Promise<void> {
+    await this.#parts.port.still("none");
+  }
+
+  async save(): Promise<void> {
+    await this.#parts.port.move(MigState.stopCopy);
+  }
+
+  /** Undoes `save` and `precopy`. */
+  async goBack(): Promise<void> {
+    await this.#parts.port.abort();
+  }
+
+  async transfer(signal: AbortSignal): Promise<void> {
+    const { port, budgets } = this.#parts;
+    await this.#pump.drain({
+      read: (room) => port.read(room),
+      pass: async (bytes) => {
+        await this.#send(bytes, signal);
+        this.#pace.count(bytes.length);
+        this.#tellProgress();
+      },
+    });
+    goOn(signal);
+    await this.#talk.send({ say: "end", bytes: this.bytes });
+    await this.#talk.next(["validated"], budgets.transferMs, signal);
+  }
+
+  #tellProgress(): void {
+    const now = this.clock.now();
+    if (now - this.#toldMs < this.budgets.progressMs) return;
+    this.#toldMs = now;
+    const { bytes, rate } = this.#pace;
+    this.tell({ kind: "progress", bytes, rounds: this.#rounds, dirtyBytes: 0, rate });
+  }
+
+  /** From `#decided` on a cancellation is refused, so nothing takes this phase apart. */
+  async handOver(signal: AbortSignal): Promise<void> {
+    const { port } = this.#parts;
+    goOn(signal);
+    this.#decided = true;
+    try {
+      this.#sealed = await port.seal(true, this.#resets);
+      if (!this.#sealed) throw guestReset(port.name);
+      await this.#handOver.begin();
+    } catch (thrown) {
+      this.#decided = false;
+      throw thrown;
+    }
+    this.#settlement = await this.#handOver.decide(this.#talk);
+    if (this.#settlement?.fate === "never") {
+      throw new FerryError(peerRefused, this.#settlement.sentence);
+    }
+    await this.#leave();
+  }
+
+  async unseal(): Promise<void> {
+    if (this.#sealed) await this.#parts.port.seal(false, this.#resets);
+    this.#sealed = false;
+    const talk = this.#settlement?.conversation ?? null;
+    const { token } = this.#request;
+    if (talk !== null) await talk.send({ say: "released", token }).catch(() => {});
+  }
+
+  /**
+   * The device is the target's: what is left here is made clean, whatever of it can be. Accesses of
+   * vCPUs that were not stopped stay held: an answer from here would be a lie, and a doorbell lost.
+   */
+  async #leave(): Promise<void> {
+    const { port, tell } = this.#parts;
+    const { token } = this.#request;
+    if (this.#settlement === null) return;
+    const steps: ReadonlyArray<() => Promise<unknown>> = [
+      async () => this.#settlement?.conversation?.send({ say: "released", token }).catch(() => {}),
+      async () => (this.#dropped ? port.still("drop") : null),
+      () => port.reset(),
+      async () => (this.#sealed ? port.seal(false, 0) : null),
+      () => port.release(),
+    ];
+    for (const step of steps) {
+      await step().catch((thrown: unknown) => tell({ kind: "note", why: messageOf(thrown) }));
+    }
+    this.#hangUp();
+  }
+
+  async #concludeDecided(): Promise<Outcome> {
+    if (this.#settlement === null) {
+      return await this.#conclude(
+        "open",
+        "The process ends before it is known who has the device.",
+      );
+    }
+    const { sentence, by } = this.#settlement;
+    const moved = by === "operator" ? "moved, as an operator has said" : "moved";
+    return await this.#conclude("moved", `The device has ${moved}. ${sentence}`.trim());
+  }
+
+  async #conclude(outcome: Outcome["outcome"], sentence: string): Promise<Outcome> {
+    const theirs = this.#settlement?.theirs ?? [];
+    const status = await this.#parts.port.status().catch(() => null);
+    const state = status === null ? "unknown" : migStateName(status.state);
+    this.tell({ kind: "verdict", outcome, sentence, state, theirs });
+    return { outcome, sentence, state, theirs };
+  }
+}
+
+const diedSince = "This process was restarted since; what the device was doing may be lost.";
+const busy = (device: string, why: string): FerryError =>
+  new FerryError("busy", `${device} cannot be moved now: ${why}.`);
+
+const guestReset = (device: string): FerryError =>
+  new FerryError("guest-reset", `the guest has reset ${device}; it runs on. Start again.`);

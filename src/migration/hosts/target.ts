@@ -1,0 +1,327 @@
+import { FerryError, messageOf } from "../../base/errors.ts";
+import { MigState, migStateName } from "../../spec/vfio.ts";
+import type { MigrationPort } from "../port.ts";
+import type { Budgets } from "./budgets.ts";
+import { type Clock, within } from "./clock.ts";
+import { type Conversation, linkLost } from "./conversation.ts";
+import type { Outcome, Tell } from "./events.ts";
+import type { Journal, JournalRecord } from "./journal.ts";
+import type { MessageOf, PhaseTime } from "./link-messages.ts";
+import { Pace } from "./pace.ts";
+import { goOn, type Phase, runPhases, type Stage } from "./phases.ts";
+import { Intake } from "./pump.ts";
+import { type TargetFate, Verdict } from "./target-verdict.ts";
+
+/** What a target works with. */
+export interface TargetParts {
+  readonly port: MigrationPort;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly budgets: Budgets;
+  readonly tell: Tell;
+  /** Where the source finds this host again, for the journal. */
+  readonly at: { readonly address: string; readonly pki: string };
+  /**
+   * Sets the device going at once; or as soon as it is told to (`thaw`), when no VMM is connected
+   * yet, or in any case.
+   */
+  readonly thaw: "at once" | "when told" | "only when told";
+}
+
+/** The life of a migration on its target. What fails here leaves it as it was. */
+const phases: ReadonlyArray<Phase<Target>> = [
+  { name: "offer", budget: "greetMs", run: (t, on) => t.offer(on), undo: (t) => t.letGo() },
+  { name: "receive", budget: "receiveMs", run: (t, on) => t.receive(on), undo: (t) => t.discard() },
+  { name: "validate", budget: "validateMs", run: (t) => t.validate(), undo: null },
+  { name: "commit", budget: null, run: (t, on) => t.commit(on), undo: null },
+];
+
+/** What follows once the device is this host's: none undoes it, and none keeps the next one off. */
+const thereafter: ReadonlyArray<Phase<Target>> = [
+  { name: "thaw", budget: "thawMs", run: (t) => t.thaw(), undo: null },
+  { name: "own", budget: "releaseMs", run: (t) => t.own(), undo: null },
+];
+
+/** One device on its way from another host: the side that will have it. */
+export class Target implements Stage {
+  readonly clock: Clock;
+  readonly budgets: Budgets;
+  readonly tell: Tell;
+  readonly times: PhaseTime[] = [];
+  readonly startMs: number;
+  readonly #parts: TargetParts;
+  readonly #hello: MessageOf<"hello">;
+  readonly #talk: Conversation;
+  readonly #cancel = new AbortController();
+  /** Given when it was decided, by whomever. */
+  readonly #decided = new AbortController();
+  readonly #verdict: Verdict;
+  readonly #pace: Pace;
+  #claimed = false;
+  /** Resets of this host's VMM before the state came, and are later ones only noted? */
+  #resets = 0;
+  #sealed = false;
+  #waitsForThaw = false;
+  #trouble = "";
+  #toldMs: number;
+
+  constructor(parts: TargetParts, hello: MessageOf<"hello">, talk: Conversation) {
+    const { port, clock, budgets, tell, journal, at } = parts;
+    this.#parts = parts;
+    this.#hello = hello;
+    this.#talk = talk;
+    this.clock = clock;
+    this.budgets = budgets;
+    this.tell = tell;
+    this.startMs = this.#toldMs = clock.now();
+    this.#pace = new Pace(clock, 0);
+    const identity = { token: hello.token, device: port.name, peer: talk.peer, ...at };
+    this.#verdict = new Verdict(journal, clock, identity);
+  }
+
+  get cancel(): AbortSignal {
+    return this.#cancel.signal;
+  }
+
+  get bytes(): number {
+    return this.#pace.bytes;
+  }
+
+  get fate(): TargetFate | null {
+    return this.#verdict.fate;
+  }
+
+  /** A state is loaded, and nobody has decided yet. */
+  get undecided(): boolean {
+    return this.#verdict.open;
+  }
+
+  /** The device is this host's, and stands still until `setGoing`. */
+  get waitsForThaw(): boolean {
+    return this.#waitsForThaw;
+  }
+
+  /** Takes the device, or leaves everything as it was; says what came of it. It never rejects. */
+  async run(): Promise<Outcome> {
+    try {
+      await runPhases(phases, this, { failed: (thrown) => this.#sayNo(messageOf(thrown)) });
+    } catch (thrown) {
+      const why = messageOf(thrown);
+      if (this.undecided) return await this.#conclude("open", why);
+      if (this.fate !== "own") {
+        return await this.#conclude("kept", `The device does not come here: ${why}`);
+      }
+    }
+    for (const phase of thereafter) await runPhases([phase], this).catch(() => {});
+    this.#talk.close();
+    const waits = "It is loaded and stands still: say thaw when its VMM is ready.";
+    const well = this.#waitsForThaw ? waits : "The device runs here.";
+    return await this.#conclude("moved", this.#trouble === "" ? well : this.#trouble);
+  }
+
+  /** Ends it before the device is this host's; rejects when it is already. */
+  async abort(reason: string): Promise<void> {
+    const fate = this.undecided ? await this.decide("never", "operator") : this.fate;
+    if (fate === "own") throw new FerryError("too-late", "the device is this host's already.");
+    this.#cancel.abort(new FerryError("cancelled", reason));
+  }
+
+  /** Decides in the source's place, or tells what was decided: the first decision holds. */
+  async decide(wanted: TargetFate, by: JournalRecord["by"]): Promise<TargetFate> {
+    const fate = await this.#verdict.decide(wanted, by);
+    this.#decided.abort(new FerryError("decided", `it was decided: ${fate}.`));
+    return fate;
+  }
+
+  /** The process ends: what is undecided stays so, and the next process settles it. */
+  halt(): void {
+    this.#cancel.abort(new FerryError("cancelled", "the process ends."));
+  }
+
+  async offer(signal: AbortSignal): Promise<void> {
+    const { port } = this.#parts;
+    const { state, master } = await port.status();
+    if (master !== "none") throw busy(port.name, `its ${master} migrates it`);
+    if (state !== MigState.running) throw busy(port.name, `it is in ${migStateName(state)}`);
+    const misfit = await port.judge(this.#hello.compatibility);
+    if (misfit !== null) throw new FerryError("incompatible", misfit);
+    goOn(signal);
+    await port.claim();
+    this.#claimed = true;
+  }
+
+  /** Undoes `offer`. */
+  async letGo(): Promise<void> {
+    if (this.fate === "own") return;
+    this.#talk.close();
+    if (this.#claimed) await this.#parts.port.release();
+    this.#claimed = false;
+  }
+
+  async receive(signal: AbortSignal): Promise<void> {
+    const { port } = this.#parts;
+    await port.still("drop");
+    await port.move(MigState.resuming);
+    this.#resets = (await port.status()).resets;
+    goOn(signal);
+    await this.#talk.send({ say: "accept", device: port.name });
+    const intake = new Intake(async (bytes) => {
+      this.#talk.recycle(await port.write(bytes));
+    });
+    for (;;) {
+      const message = await this.#talk.next(["data", "end"], endless, signal);
+      goOn(signal);
+      if (message.say === "end") return await this.#finish(intake, message.bytes);
+      this.#pace.count(message.bytes.length);
+      await intake.put(message.bytes);
+      this.#tellProgress();
+    }
+  }
+
+  async #finish(intake: Intake, announced: number): Promise<void> {
+    await intake.finish();
+    const { bytes } = this;
+    if (bytes === announced) return;
+    throw new FerryError("cut-short", `${bytes} bytes came of ${announced} that were sent.`);
+  }
+
+  #tellProgress(): void {
+    const now = this.clock.now();
+    if (now - this.#toldMs < this.budgets.progressMs) return;
+    this.#toldMs = now;
+    const { bytes, rate } = this.#pace;
+    this.tell({ kind: "progress", bytes, rounds: 0, dirtyBytes: 0, rate });
+  }
+
+  /** Undoes `receive` and what follows it: the device is as clean as before. */
+  async discard(): Promise<void> {
+    if (this.undecided || this.fate === "own") return;
+    const { port } = this.#parts;
+    if (this.#sealed) await port.seal(false, this.#resets);
+    this.#sealed = false;
+    await port.reset();
+    await port.still("none");
+  }
+
+  /**
+   * The device parses, checks and loads what has come, in this order. A VMM that is just starting
+   * resets its devices: from here on that must not take the state away.
+   */
+  async validate(): Promise<void> {
+    const { port } = this.#parts;
+    await port.move(MigState.stop);
+    this.#sealed = await port.seal(true, this.#resets);
+    if (!this.#sealed) throw new FerryError("reset", `the VMM has reset ${port.name} meanwhile.`);
+  }
+
+  /** Ends when it is durably decided who has the device; throws when it is the source. */
+  async commit(signal: AbortSignal): Promise<void> {
+    goOn(signal);
+    await this.#verdict.begin();
+    // Whoever has ended it meanwhile was told that it is: nobody may hear VALIDATED then.
+    if (signal.aborted) await this.decide("never", "protocol");
+    goOn(signal);
+    const why = await this.#hearCommit();
+    if (why === null) return;
+    const fate = await this.#decideAgainst(signal);
+    if (fate !== "own") throw new FerryError("no-commit", why);
+  }
+
+  /** Null when it was COMMIT; otherwise why it was not. */
+  async #hearCommit(): Promise<string | null> {
+    const { clock, budgets } = this;
+    const endMs = clock.now() + budgets.commitMs;
+    try {
+      await this.#talk.send({ say: "validated" });
+      const cancel = this.#decided.signal;
+      const { token } = await this.#talk.next(["commit"], budgets.commitMs, cancel);
+      if (token !== this.#hello.token) return "the source commits to another migration";
+      return (await this.decide("own", "protocol")) === "own" ? null : "it was decided before";
+    } catch (thrown) {
+      // The source may ask, and an operator may decide, after the link is lost.
+      const isLost = thrown instanceof FerryError && thrown.code === linkLost;
+      if (isLost) await clock.sleep(Math.max(0, endMs - clock.now()), this.#decided.signal);
+      return messageOf(thrown);
+    }
+  }
+
+  /** What cannot be written is not decided: the state is kept, and it is tried again. */
+  async #decideAgainst(signal: AbortSignal): Promise<TargetFate | null> {
+    const { clock, budgets, tell } = this;
+    while (this.fate === null && !signal.aborted) {
+      try {
+        await this.decide("never", "protocol");
+      } catch (thrown) {
+        tell({ kind: "note", why: messageOf(thrown) });
+        await clock.sleep(budgets.askLastMs, AbortSignal.any([this.#decided.signal, signal]));
+      }
+    }
+    return this.fate;
+  }
+
+  /** The last word on this link; none while it is open who has the device. */
+  async #sayNo(sentence: string): Promise<void> {
+    if (this.undecided) return;
+    const wait = { what: "saying REFUSE", budgetMs: this.budgets.pingMs };
+    const said = this.#talk.send({ say: "refuse", sentence });
+    await within(this.clock, wait, said).catch(() => {});
+    this.#talk.close();
+  }
+
+  async thaw(): Promise<void> {
+    const { port, thaw } = this.#parts;
+    const isTold = thaw === "when told" && !(await port.status()).connected;
+    this.#waitsForThaw = isTold || thaw === "only when told";
+    if (!this.#waitsForThaw) await this.setGoing();
+  }
+
+  /** The device waited for its thaw, and has gone to another host instead. */
+  left(): void {
+    this.#waitsForThaw = false;
+    this.#claimed = false;
+    this.#sealed = false;
+  }
+
+  /** The device goes on where it stood still on the source. */
+  async setGoing(): Promise<void> {
+    const { port } = this.#parts;
+    try {
+      await port.move(MigState.running);
+      this.#waitsForThaw = false;
+      await Promise.all([this.#unseal(), port.still("none"), port.release()]);
+      this.#claimed = false;
+    } catch (thrown) {
+      this.#trouble = `The device is this host's, but does not run: ${messageOf(thrown)} Reset it.`;
+      throw thrown;
+    }
+  }
+
+  /** A reset that was noted is as if it had come before the state: it is not made up for. */
+  async #unseal(): Promise<void> {
+    const { port } = this.#parts;
+    if (!this.#sealed) return;
+    await Promise.all([port.seal(true, this.#resets), port.seal(false, this.#resets)]);
+    this.#sealed = false;
+  }
+
+  /** Says that the device is here; whether the source hears it changes nothing. */
+  async own(): Promise<void> {
+    const { times: phases } = this;
+    await this.#talk.send({ say: "own", trouble: this.#trouble, phases });
+    await this.#talk.next(["released"], this.budgets.releaseMs);
+    await this.#verdict.close();
+  }
+
+  async #conclude(outcome: Outcome["outcome"], sentence: string): Promise<Outcome> {
+    const status = await this.#parts.port.status().catch(() => null);
+    const state = status === null ? "unknown" : migStateName(status.state);
+    this.tell({ kind: "verdict", outcome, sentence, state, theirs: [] });
+    return { outcome, sentence, state, theirs: [] };
+  }
+}
+
+/** The phase's own budget ends these waits. */
+const endless = Number.POSITIVE_INFINITY;
+
+const busy = (device: string, why: string): FerryError =>
+  new FerryError("busy", `${device} cannot take a state now: ${why}.`);

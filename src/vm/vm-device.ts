@@ -1,0 +1,157 @@
+import { FerryError } from "../base/errors.ts";
+import { extendedConfigBytes } from "../spec/pci.ts";
+import { configWrites, registerOf } from "./config-writes.ts";
+import { DeviceMove, type DeviceWay } from "./device-move.ts";
+import { type DeviceServer, type Probe, probe } from "./device-server.ts";
+import type { GdbStub, Write } from "./gdb-stub.ts";
+import type { Meeting } from "./meeting.ts";
+import { holdsVectors, tablePlace, tableWrites } from "./msix-table.ts";
+import { configAddress, type PciFunction, placeText } from "./pci-place.ts";
+import type { Qemu } from "./qemu.ts";
+
+/** A vfio-user device of a VM that moves: its two servers, its place, and how far it is. */
+export class VmDevice {
+  readonly from: DeviceServer;
+  readonly to: DeviceServer;
+  readonly #link: Meeting;
+  readonly #home: Meeting;
+  #id: string | null;
+  #place: PciFunction | null = null;
+  /** What the target's server says of it once it is loaded there. */
+  #loaded: Probe | null = null;
+  /** The writes that give MSI-X its table again. */
+  #table: readonly Write[] = [];
+  #move: DeviceMove | null = null;
+
+  /** `id` is null for the only device that there is. */
+  constructor(
+    id: string | null,
+    from: DeviceServer,
+    to: DeviceServer,
+    way: Pick<DeviceWay, "link" | "home">,
+  ) {
+    this.#id = id;
+    this.from = from;
+    this.to = to;
+    this.#link = way.link;
+    this.#home = way.home;
+  }
+
+  /** As on QEMU's command line; null until it is known. */
+  get id(): string | null {
+    return this.#id;
+  }
+
+  /** The VM has one device, and this is its id. */
+  callIt(id: string): void {
+    this.#id = id;
+  }
+
+  get move(): DeviceMove {
+    if (this.#move === null) throw notBegun;
+    return this.#move;
+  }
+
+  /** Its servers serve such a device, the source's to `source`; nothing is changed by it. */
+  async check(source: Qemu, ecam: number, place: PciFunction): Promise<void> {
+    this.#place = place;
+    for (const server of [this.from, this.to]) await this.#checkServer(server, place);
+    // A read that QEMU is told to make must be one that the server has served.
+    const before = (await probe(this.from)).served;
+    await this.fence(source, ecam);
+    await expectServed(this.from, source, before);
+  }
+
+  async #checkServer(server: DeviceServer, { vendor, device }: PciFunction): Promise<void> {
+    const { config, connected } = await probe(server);
+    if (!connected) throw new FerryError("usage", `${server.path} serves no VM.`);
+    const ids = ["VENDOR_ID", "DEVICE_ID"].map((name) => registerOf(config, "", name)?.value);
+    if (ids[0] === vendor && ids[1] === device) return;
+    throw new FerryError("usage", `${server.path} serves another device than ${this.#id}.`);
+  }
+
+  /** Puts it on its way, on which it stands before each step that the VM has a part in. */
+  async begin(how: Omit<DeviceWay, "link" | "home">, note: (why: string) => void) {
+    const way = { ...how, link: this.#link, home: this.#home };
+    this.#move = await DeviceMove.begin(this.from, this.to, way, note);
+  }
+
+  /** Done twice without harm. */
+  async back(): Promise<void> {
+    if (this.#move !== null) await this.#move.abort("its VM does not move.");
+  }
+
+  /** A replied read comes behind every write that a vCPU has posted. */
+  async fence(source: Qemu, ecam: number): Promise<void> {
+    if (this.#place === null) throw notBegun;
+    const { vendor, device } = this.#place;
+    const [word] = await source.readWords(configAddress(ecam, this.#place), 1);
+    if (word === device * 0x1_0000 + vendor) return;
+    throw new FerryError("bad-answer", `${this.#id} is not at ${placeText(this.#place)}.`);
+  }
+
+  /** What has to be known when its VM has arrived: `place` is where the guest has it now. */
+  async learn(source: Qemu, place: PciFunction): Promise<void> {
+    this.#place = place;
+    this.#loaded = await probe(this.to);
+    const { config } = this.#loaded;
+    const table = tablePlace(config, place);
+    if (table === null) return;
+    const words = await source.readWords(table.at, table.words);
+    this.#table = tableWrites(table.at, words);
+    // What is pending there cannot be written: pending bits are read-only.
+    if (!holdsVectors(config, words) || !(await source.holdsMessages(table.pendingAt))) return;
+    const why = "an interrupt waits behind the mask of its MSI-X vector. Try again.";
+    throw new FerryError("pending", `${this.#id} cannot move now: ${why}`);
+  }
+
+  /** QEMU's own copy of configuration space is as after a reset: it is written as the guest did. */
+  async restore(stub: GdbStub, ecam: number, there: PciFunction): Promise<void> {
+    const [place, loaded] = [this.#place, this.#loaded];
+    if (place === null || loaded === null) throw notBegun;
+    if (placeText(there) !== placeText(place)) {
+      throw new FerryError("not-there", `${this.#id} is at ${placeText(there)} on the target.`);
+    }
+    const at = configAddress(ecam, there);
+    if ((await stub.read([{ at, size: 4 }]))[0] !== there.device * 0x1_0000 + there.vendor) {
+      throw new FerryError("not-there", `${this.#id} is not at ${placeText(there)}.`);
+    }
+    const writes = configWrites(loaded.config, at, this.#table);
+    await stub.write(writes);
+    expectRead(writes, await stub.read(writes), at);
+  }
+
+  /** What was restored has reached the server that has the state, and no other one. */
+  async expectRestoredBy(target: Qemu): Promise<void> {
+    if (this.#loaded === null) throw notBegun;
+    await expectServed(this.to, target, this.#loaded.served);
+  }
+
+  /** QEMU shows a base address only where it has memory behind it. */
+  expectBars({ bars }: PciFunction): void {
+    if (JSON.stringify(bars) === JSON.stringify(this.#place?.bars)) return;
+    throw new FerryError("not-restored", `the BARs of ${this.#id} are elsewhere on the target.`);
+  }
+}
+
+const notBegun = new FerryError("not-begun", "the device is not on its way.");
+
+/** Throws unless it has served requests since it had served `before`. */
+async function expectServed(server: DeviceServer, qemu: Qemu, before: number): Promise<void> {
+  if ((await probe(server)).served > before) return;
+  throw new FerryError("usage", `${server.path} does not serve the VM of ${qemu.path}.`);
+}
+
+function expectRead(writes: readonly Write[], values: readonly number[], base: number): void {
+  const wrong = writes.findIndex(({ value }, index) => values[index] !== value);
+  const write = writes[wrong];
+  if (write === undefined) return;
+  const inConfig = write.at >= base && write.at < base + extendedConfigBytes;
+  const [at, wanted, found] = [
+    inConfig ? write.at - base : write.at,
+    ...[write.value, values[wrong] ?? 0],
+  ].map((value) => `0x${value.toString(16)}`);
+  const where = inConfig ? "configuration space" : "the MSI-X table";
+  const what = `${where} at ${at} holds ${found} on the target`;
+  throw new FerryError("not-restored", `${what}, where the guest has written ${wanted}.`);
+}

@@ -1,0 +1,318 @@
+import { FerryError, messageOf } from "../base/errors.ts";
+import { hostClock } from "../host/host-clock.ts";
+import { defaultBudgets } from "../migration/hosts/budgets.ts";
+import type { Tell } from "../migration/hosts/events.ts";
+import type { PhaseTime } from "../migration/hosts/link-messages.ts";
+import { goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
+import type { Fate } from "./device-move.ts";
+import type { PciFunction } from "./pci-place.ts";
+import { type Qemu, vmmBudgets } from "./qemu.ts";
+import type { VmDevice } from "./vm-device.ts";
+import { VmDevices } from "./vm-devices.ts";
+
+/** What is moved, and how. */
+export interface VmMoveRequest {
+  readonly devices: readonly VmDevice[];
+  /** Where the two QEMUs meet: `unix:PATH` or `tcp:HOST:PORT`. */
+  readonly memory: string;
+  /** How long memory may be copied while the VM runs, in milliseconds. */
+  readonly precopyMs: number;
+}
+
+/** Which of both has the VM; `nobody` as long as it stands and its device is undecided. */
+export type VmFate = "moved" | "kept" | "open";
+
+/** The life of a VM's migration. All of it can be undone, the last one until it has decided. */
+const phases: ReadonlyArray<Phase<VmMove>> = [
+  { name: "check", budget: null, run: (m) => m.check(), undo: null },
+  { name: "prepare", budget: null, run: (m) => m.prepare(), undo: (m) => m.unprepare() },
+  { name: "device", budget: null, run: (m, on) => m.begin(on), undo: (m) => m.devicesBack() },
+  { name: "memory", budget: null, run: (m, on) => m.moveMemory(on), undo: (m) => m.vmBack() },
+  { name: "fence", budget: null, run: (m) => m.fence(), undo: null },
+  { name: "freeze", budget: null, run: (m, on) => m.freeze(on), undo: (m) => m.devicesBack() },
+  { name: "switch", budget: null, run: (m, on) => m.switchOver(on), undo: null },
+  { name: "restore", budget: null, run: (m) => m.restore(), undo: null },
+  { name: "hand over", budget: null, run: (m, on) => m.handOver(on), undo: (m) => m.takeBack() },
+];
+
+/** What follows once the device is the target's: nothing of it is taken back. */
+const thereafter: ReadonlyArray<Phase<VmMove>> = [
+  { name: "run", budget: null, run: (m) => m.run(), undo: null },
+  { name: "retire", budget: null, run: (m) => m.retire(), undo: null },
+];
+
+/** A running VM with its vfio-user devices on its way from one QEMU to another. */
+export class VmMove implements Stage {
+  readonly clock = hostClock;
+  readonly budgets = defaultBudgets;
+  readonly tell: Tell;
+  readonly times: PhaseTime[] = [];
+  readonly startMs = hostClock.now();
+  readonly #from: Qemu;
+  readonly #to: Qemu;
+  readonly #request: VmMoveRequest;
+  readonly #devices: VmDevices;
+  readonly #cancel = new AbortController();
+  #ecam = 0;
+  #before: Readonly<Record<string, boolean>> | null = null;
+  /** From here on the target may have a device: nobody is asked whether to go on. */
+  #decided = false;
+  /** Which devices are with the target and do not come back, so that everything stands. */
+  #split: string | null = null;
+  #fate: Fate = "kept";
+  /** How long no vCPU ran; null while it is not known. */
+  blackoutMs: number | null = null;
+
+  constructor(from: Qemu, to: Qemu, request: VmMoveRequest, tell: Tell) {
+    this.#from = from;
+    this.#to = to;
+    this.#request = request;
+    this.#devices = new VmDevices(request.devices);
+    this.tell = tell;
+  }
+
+  get cancel(): AbortSignal {
+    return this.#cancel.signal;
+  }
+
+  /** Ends it and brings everything back, unless the decision is out already. */
+  abort(reason: string): void {
+    if (this.#decided) this.tell({ kind: "note", why: `too late to go back, though ${reason}` });
+    else this.#cancel.abort(new FerryError("cancelled", reason));
+  }
+
+  /** Moves the VM, or brings it back; tells which QEMU has it, in a sentence. */
+  async migrate(): Promise<{ readonly outcome: VmFate; readonly sentence: string }> {
+    const [source, target] = [this.#from, this.#to];
+    try {
+      await runPhases(phases, this);
+    } catch (thrown) {
+      if (this.#split !== null) {
+        return { outcome: "open", sentence: this.#splitSentence(this.#split) };
+      }
+      const state = await source.runState().catch(() => "out of reach");
+      const where = `The VM stays with ${source.path}, where it is ${state}`;
+      const { why } = await source.progress().catch(() => ({ why: "" }));
+      return { outcome: "kept", sentence: `${where}: ${messageOf(thrown)} ${why}`.trim() };
+    }
+    if (this.#fate === "open") return { outcome: "open", sentence: this.#openSentence() };
+    try {
+      for (const phase of thereafter) await runPhases([phase], this);
+    } catch (thrown) {
+      const where = `The VM and its device are with ${target.path}`;
+      return { outcome: "moved", sentence: `${where}, but: ${messageOf(thrown)}` };
+    }
+    return { outcome: "moved", sentence: `The VM runs with ${target.path}.` };
+  }
+
+  /** Where the undecided device is, all have to be. */
+  #openSentence(): string {
+    const { all, open, onlyLastIsOpen, places } = this.#devices;
+    const [source, target] = [this.#from.path, this.#to.path];
+    const there = `say cont to ${target} and quit to ${source}`;
+    const back = `say cont to ${source} and quit to ${target}`;
+    const stands = "The VM stands still in both, because it is not known who has";
+    const ask = `Ask ferry migrate status ${open.map(({ to }) => to.path).join(", ")}`;
+    if (all.length === 1) {
+      const other = `if ${open[0]?.from.path} has it, the other way round`;
+      return `${stands} the device. ${ask}: if it has, ${there}; ${other}.`;
+    }
+    const said = `${stands} ${open.map(({ id }) => id).join(", ")}: ${places}. ${ask}.`;
+    if (!onlyLastIsOpen) return `${said} Bring all back with ferry migrate and ${back}.`;
+    const thaw = `say ferry migrate thaw for the others and ${there}`;
+    const bring = `bring the others back with ferry migrate and ${back}`;
+    return `${said} If it has, ${thaw}; if not, ${bring}.`;
+  }
+
+  #splitSentence(why: string): string {
+    const [source, target] = [this.#from.path, this.#to.path];
+    const then = `then say cont to ${source} and quit to ${target}`;
+    return `The VM stands still in both: ${why} Bring all back with ferry migrate, ${then}.`;
+  }
+
+  /** Nothing is changed by it; what it finds would only fail later. */
+  async check(): Promise<void> {
+    const [source, target] = [this.#from, this.#to];
+    await expectState(source, "running", "say cont to it first");
+    await expectState(target, "inmigrate", "start it with -incoming defer -S");
+    const machines = await Promise.all([source.machine(), target.machine()]);
+    if (machines[0] !== machines[1]) {
+      throw new FerryError("usage", `${source.path} is a ${machines.join(", the target a ")}.`);
+    }
+    for (const qemu of [source, target]) await this.#devices.expectAllOf(qemu);
+    const places = await source.findFunctions(this.#devices.ids);
+    this.#ecam = await source.ecam();
+    for (const [index, device] of this.#devices.all.entries()) {
+      await device.check(source, this.#ecam, places[index] as PciFunction);
+    }
+  }
+
+  async prepare(): Promise<void> {
+    const wanted = { events: true, "pause-before-switchover": true };
+    const had = await this.#from.capabilities();
+    await this.#to.capabilities();
+    this.#before = Object.fromEntries(
+      Object.keys(wanted).map((name) => [name, had.get(name) === true]),
+    );
+    for (const qemu of [this.#from, this.#to]) await qemu.setCapabilities(wanted);
+  }
+
+  async unprepare(): Promise<void> {
+    if (this.#before !== null) await this.#from.setCapabilities(this.#before);
+  }
+
+  /** What devices write to memory is kept from here on, so it comes before memory does. */
+  async begin(signal: AbortSignal): Promise<void> {
+    const { precopyMs } = this.#request;
+    const how = { pauseMs: 2 * precopyMs, unmaps: await this.#from.hasIommu() };
+    await this.#devices.begin(how, (why) => this.tell({ kind: "note", why }));
+    await this.#devices.each(({ move }) => move.stands("freeze", precopyMs, signal));
+  }
+
+  /** Done twice without harm. */
+  async devicesBack(): Promise<void> {
+    await this.#devices.each((device) => device.back());
+  }
+
+  /** Ends with vCPUs that stand still. */
+  async moveMemory(signal: AbortSignal): Promise<void> {
+    const { memory, precopyMs } = this.#request;
+    await this.#to.incoming(memory);
+    goOn(signal);
+    await this.#from.migrate(memory);
+    const told = new AbortController();
+    void this.#tellProgress(told.signal);
+    try {
+      await this.#from.reaches("pre-switchover", precopyMs, signal);
+    } finally {
+      told.abort();
+    }
+  }
+
+  async #tellProgress(enough: AbortSignal): Promise<void> {
+    const { progressMs } = this.budgets;
+    for (;;) {
+      await this.clock.sleep(progressMs, enough);
+      if (enough.aborted) return;
+      const progress = await this.#from.progress().catch(() => null);
+      if (progress === null) return;
+      const { bytes, rounds, leftBytes: dirtyBytes, rate } = progress;
+      this.tell({ kind: "progress", bytes, rounds, dirtyBytes, rate });
+    }
+  }
+
+  /**
+   * Undoes `memory` and `switch`: the target, whose VM has not run yet, goes, so that it never
+   * will. The device runs again already, because what comes after `memory` is undone before.
+   */
+  async vmBack(): Promise<void> {
+    // A VM that has devices on both sides must not go on with either.
+    if (this.#split !== null) throw new FerryError("split", "not all devices are back.");
+    const qemu = this.#from;
+    await this.#to.quit();
+    const { status } = await qemu.progress();
+    const isUnderWay = !/^(none|completed|failed|cancelled)$/.test(status);
+    if (isUnderWay) await qemu.cancel();
+    await qemu.goOn();
+  }
+
+  async fence(): Promise<void> {
+    for (const device of this.#devices.all) await device.fence(this.#from, this.#ecam);
+  }
+
+  /** The devices stand still, have shown what they wrote, and their state is on the target. */
+  async freeze(signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const cancel = AbortSignal.any([signal, over.signal]);
+    // A VMM that fails sets its vCPUs going, which must not wait for a device for long.
+    const fails = this.#from.reaches("completed", Number.POSITIVE_INFINITY, cancel);
+    const freezes = this.#devices.all.map(async ({ move }) => {
+      await move.goOn();
+      await move.stands("hand over", undefined, cancel);
+    });
+    const stands = Promise.all(freezes);
+    try {
+      await Promise.race([stands, fails]);
+    } finally {
+      over.abort();
+      await Promise.allSettled([...freezes, fails]);
+    }
+  }
+
+  /** What has to be known afterwards is found out meanwhile. */
+  async switchOver(signal: AbortSignal): Promise<void> {
+    const [source, target] = [this.#from, this.#to];
+    await source.switchOver();
+    const { switchMs } = vmmBudgets;
+    const { all, ids } = this.#devices;
+    const learn = async (): Promise<void> => {
+      const places = await source.findFunctions(ids);
+      await Promise.all(
+        all.map((device, index) => device.learn(source, places[index] as PciFunction)),
+      );
+    };
+    await Promise.all([
+      source.reaches("completed", switchMs, signal),
+      target.reaches("completed", switchMs, signal),
+      learn(),
+    ]);
+  }
+
+  /** A server that nothing has reached yet when it is the next one's turn is another VM's. */
+  async restore(): Promise<void> {
+    const target = this.#to;
+    const { all, ids } = this.#devices;
+    const places = await target.findFunctions(ids);
+    await target.withStub(async (stub) => {
+      for (const [index, device] of all.entries()) {
+        await device.restore(stub, this.#ecam, places[index] as PciFunction);
+        await device.expectRestoredBy(target);
+      }
+    });
+    const found = await target.findFunctions(ids);
+    for (const [index, device] of all.entries()) device.expectBars(found[index] as PciFunction);
+  }
+
+  /** From here on a cancellation is refused: what takes this phase apart is a device that stays. */
+  async handOver(signal: AbortSignal): Promise<void> {
+    goOn(signal);
+    this.#decided = true;
+    this.#fate = await this.#devices.handOver();
+    if (this.#fate !== "kept") return;
+    throw new FerryError("kept", this.#devices.whyKept);
+  }
+
+  /** A VM is where all of its devices are; those that had gone before come back. */
+  async takeBack(): Promise<void> {
+    try {
+      this.#split = "devices are on their way back.";
+      await this.#devices.takeBack();
+      this.#split = null;
+    } catch (thrown) {
+      this.#split = messageOf(thrown);
+      throw thrown;
+    }
+  }
+
+  async run(): Promise<void> {
+    await this.#devices.setGoing();
+    await this.#to.goOn();
+    const stoppedMs = await this.#from.lastAt("STOP");
+    const resumedMs = await this.#to.lastAt("RESUME");
+    if (stoppedMs !== undefined && resumedMs !== undefined) {
+      this.blackoutMs = resumedMs - stoppedMs;
+    }
+  }
+
+  /** The source has nothing more to do. */
+  async retire(): Promise<void> {
+    await this.#devices.each(({ move }) => move.over());
+    await this.#from.quit();
+  }
+}
+
+async function expectState(qemu: Qemu, wanted: string, hint: string): Promise<void> {
+  const state = await qemu.runState();
+  if (state === wanted) return;
+  throw new FerryError("usage", `the VM of ${qemu.path} is ${state}, not ${wanted}: ${hint}.`);
+}

@@ -1,0 +1,36 @@
+/** How a VM's migration went, as data and in lines. */
+import type { PhaseRow } from "../migration/hosts/report.ts";
+import { timeText } from "../migration/hosts/report-text.ts";
+import type { VmFate } from "./vm-move.ts";
+
+export interface VmReport {
+  readonly outcome: VmFate;
+  /** Which QEMU has the VM, and why. */
+  readonly sentence: string;
+  readonly elapsedMs: number;
+  /** From the stop of the source's vCPUs until the target's ran; null when they did not. */
+  readonly blackoutMs: number | null;
+  readonly phases: readonly PhaseRow[];
+  readonly notes: readonly string[];
+}
+
+const verdicts = { moved: "moved", kept: "not moved", open: "undecided" } as const;
+
+const phaseLine = ({ phase, startMs, elapsedMs, result }: PhaseRow): string => {
+  const times = `${timeText(startMs).padStart(9)} + ${timeText(elapsedMs).padStart(8)}`;
+  return `  ${phase.padEnd(10)} ${times}  ${result === "done" ? "" : result}`.trimEnd();
+};
+
+/** The whole report, many lines, without a line break at its end. */
+export function renderVmReport(report: VmReport): string {
+  const { outcome, sentence, elapsedMs, blackoutMs, phases, notes } = report;
+  const stood = blackoutMs === null ? "" : `, its vCPUs stood still for ${timeText(blackoutMs)}`;
+  return [
+    `the VM has ${verdicts[outcome]}`,
+    sentence,
+    `took ${timeText(elapsedMs)}${stood}`,
+    "phases:",
+    ...phases.map(phaseLine),
+    ...notes.map((note) => `note: ${note}`),
+  ].join("\n");
+}

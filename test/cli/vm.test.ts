@@ -1,0 +1,31 @@
+/** What a command line of `ferry vm migrate` has to name. */
+import { describe, expect, it } from "vitest";
+import { ferry } from "./run.ts";
+
+const monitors = ["--qmp", "/nowhere/a.qmp", "--to-qmp", "/nowhere/b.qmp"];
+const two = ["--device", "one=/a1,/b1", "--device", "two=/a2,/b2"];
+
+describe("ferry vm migrate", () => {
+  it.each([
+    ["no servers", [], /name the servers/],
+    ["one server", ["--server", "/a"], /name the servers/],
+    ["servers twice", ["--server", "/a", "--to-server", "/b", ...two], /name the servers/],
+    ["an id without servers", ["--device", "one"], /--device one is no ID=FROM.sock,TO.sock/],
+    ["one server of two", ["--device", "one=/a"], /--device one=\/a is no ID=FROM.sock,TO.sock/],
+    ["one link for two devices", [...two, "--link", "unix:/l"], /--link is for a VM with one/],
+    ["memory through a program", [...two, "--memory", "exec:cat"], /no unix:\/PATH and no tcp/],
+  ])("refuses %s", async (_, args, sentence) => {
+    const { code, errors } = await ferry("vm", "migrate", ...monitors, ...args);
+    expect(errors).toMatch(sentence);
+    expect(code).toBe(2);
+  });
+
+  it.each([
+    ["the only device", ["--server", "/a", "--to-server", "/b"]],
+    ["the only device by its id", ["--device", "acc", "--server", "/a", "--to-server", "/b"]],
+    ["several devices", two],
+  ])("takes %s, and looks for the monitor", async (_, args) => {
+    const { errors } = await ferry("vm", "migrate", ...monitors, ...args);
+    expect(errors).toContain("no monitor answers at /nowhere/a.qmp");
+  });
+});

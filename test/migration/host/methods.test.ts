@@ -1,0 +1,135 @@
+/** An operator's way to migrations: the methods of a control socket. */
+import { once } from "node:events";
+import { statSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { askControl } from "../../../src/host/control-line.ts";
+import { ControlSocket, connectionsMax } from "../../../src/host/control-socket.ts";
+import type { Finished } from "../../../src/host/migration-control.ts";
+import { migrationMethods } from "../../../src/host/migration-methods.ts";
+import type { TimedEvent } from "../../../src/migration/hosts/events.ts";
+import { MigState } from "../../../src/spec/vfio.ts";
+import { temporaryFolder } from "../../support/ferry.ts";
+import { isVerdict, TestHost } from "./control.ts";
+
+const folder = temporaryFolder();
+const open: Array<{ close(): void }> = [];
+afterAll(() => {
+  for (const each of open) each.close();
+  folder[Symbol.dispose]();
+});
+
+let sockets = 0;
+async function served(state: readonly number[]) {
+  const host = new TestHost(state);
+  const path = join(folder.path, `${sockets++}.ctl`);
+  open.push(
+    await ControlSocket.listen(
+      path,
+      migrationMethods(() => host.control),
+    ),
+  );
+  const ask = (method: string, request: object = {}, hear: (event: unknown) => void = () => {}) =>
+    askControl(path, { method, ...request }, { hear });
+  return { host, path, ask };
+}
+
+describe("the control socket", () => {
+  it("moves a device, tells how it goes, and pauses", async () => {
+    const alice = await served([1, 2, 3]);
+    const bob = await served([]);
+    const listen = `unix:${join(folder.path, "bob.mig")}`;
+    const offer = (await bob.ask("migrate-offer", { from: "local", listen })) as {
+      token: string;
+      address: string;
+    };
+    expect(await bob.ask("migrate-status")).toMatchObject({ offers: 1, migration: null });
+    const events: TimedEvent[] = [];
+    const target = { to: offer.address, token: offer.token };
+    expect(await alice.ask("migrate-precheck", target)).toMatchObject({ compatible: true });
+    const moved = alice.ask("migrate", { ...target, pauseBefore: ["freeze"] }, (event) => {
+      events.push(event as TimedEvent);
+      if ((event as TimedEvent).kind === "paused") void alice.ask("migrate-continue");
+    });
+    const done = (await moved) as Finished;
+    expect(done).toMatchObject({ outcome: "moved", report: { side: "source", peer: "local" } });
+    expect(events.map(({ kind }) => kind)).toContain("paused");
+    expect(isVerdict(events.at(-1) as TimedEvent)).toBe(true);
+    await bob.host.hears(isVerdict);
+    expect(await bob.ask("migrate-status")).toMatchObject({
+      migration: { side: "target", report: { outcome: { outcome: "moved", state: "RUNNING" } } },
+    });
+    for (const { host } of [alice, bob]) host.control.halt();
+  });
+
+  it("answers what makes no sense with a sentence and a code", async () => {
+    const { ask } = await served([1]);
+    const codes: Array<readonly [method: string, request: object, code: string]> = [
+      ["migrate", {}, "bad-argument"],
+      ["migrate", { to: "nowhere" }, "bad-argument"],
+      ["migrate", { to: "tls://bob:1" }, "usage"],
+      ["migrate-precheck", { to: "tls://bob:1", token: "0".repeat(32) }, "usage"],
+      ["migrate-offer", { from: "alice", listen: "file:/x" }, "usage"],
+      ["migrate-offer", { from: "alice", listen: "tls://0.0.0.0:0" }, "usage"],
+      ["migrate-load", { from: "unix:/x" }, "usage"],
+      ["migrate-load", { from: "file:/nowhere/at/all" }, "no-state"],
+      ["migrate-continue", {}, "not-migrating"],
+      ["migrate-abort", {}, "not-migrating"],
+      ["migrate-resolve", { owner: "here" }, "not-migrating"],
+      ["migrate-thaw", {}, "not-waiting"],
+    ];
+    for (const [method, request, code] of codes) {
+      await expect(ask(method, request), `${method} ${JSON.stringify(request)}`).rejects.toThrow(
+        expect.objectContaining({ code, message: expect.stringMatching(/\S.*[.\w]$/) }),
+      );
+    }
+  });
+
+  it("resets a device that nobody migrates", async () => {
+    const { host, ask } = await served([1]);
+    expect(await ask("migrate-reset")).toEqual({ done: true });
+    expect((await host.port.status()).state).toBe(MigState.running);
+  });
+
+  it("streams events until whoever asked has gone", async () => {
+    const { host, path } = await served([1]);
+    const socket = connect(path);
+    socket.write(`${JSON.stringify({ method: "migrate-events" })}\n`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    void host.control.migrate({ to: `file:${join(folder.path, "events.state")}` });
+    const [text] = (await once(socket.setEncoding("utf8"), "data")) as [string];
+    expect(JSON.parse(text.split("\n")[0] ?? "")).toMatchObject({ event: { kind: "phase" } });
+    socket.destroy();
+    await host.hears(isVerdict);
+  });
+
+  it("is its owner's only", async () => {
+    const { path } = await served([1]);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  it("takes one migration at a time", async () => {
+    const { host, ask } = await served([1, 2]);
+    host.port.before = async (what) => {
+      if (what !== "move STOP_COPY") return;
+      await expect(ask("migrate", { to: "file:/x" })).rejects.toThrow("being migrated already");
+      await expect(ask("migrate-reset")).rejects.toThrow("end that first");
+    };
+    const to = `file:${join(folder.path, "once.state")}`;
+    expect(await ask("migrate", { to })).toMatchObject({ outcome: "moved" });
+  });
+
+  it("hears as many operators at once as it says, and tells the next one why not", async () => {
+    const { path, ask } = await served([]);
+    const waiting = Array.from({ length: connectionsMax }, () => connect(path));
+    await Promise.all(waiting.map((socket) => once(socket, "connect")));
+    await expect(ask("migrate-status")).rejects.toThrow(
+      `has ${connectionsMax} connections, and takes no more`,
+    );
+    const [last] = waiting.slice(-1) as [(typeof waiting)[0]];
+    last.write(`${JSON.stringify({ method: "migrate-status" })}\n`);
+    expect(String(await once(last, "data"))).toContain('"port"');
+    for (const socket of waiting) socket.destroy();
+  });
+});

@@ -1,0 +1,201 @@
+import { crc32 } from "node:zlib";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { Section } from "../../src/migration/driver.ts";
+import { StreamReader } from "../../src/migration/stream-reader.ts";
+import { StreamWriter } from "../../src/migration/stream-writer.ts";
+import {
+  SectionHead,
+  StreamEnd,
+  StreamHeader,
+  sectionBytesMax,
+} from "../../src/spec/ferry-stream.ts";
+
+const header = Uint8Array.from({ length: StreamHeader.size }, (_, i) => i);
+
+const section = (kind: number, bytes: Uint8Array, optional = false): Section => ({
+  kind,
+  version: 1,
+  optional,
+  bytes,
+  address: 0,
+});
+
+/** Everything a writer gives for these sections, read in pieces. */
+function written(sections: readonly Section[], piece = 4096): Uint8Array {
+  const writer = new StreamWriter();
+  writer.begin(header);
+  const waiting = [...sections];
+  const out: Buffer[] = [];
+  for (;;) {
+    const bytes = Buffer.alloc(piece);
+    const count = writer.read(
+      { bytes, at: 0, lend: () => {} },
+      piece,
+      () => waiting.shift() ?? null,
+      true,
+    );
+    out.push(bytes.subarray(0, count));
+    if (count < piece) return Buffer.concat(out);
+  }
+}
+
+/** A reader that keeps what it was given. */
+function reading(judge: (section: Section) => string | null = () => null) {
+  const got: Array<{ kind: number; bytes: Uint8Array }> = [];
+  const reader = new StreamReader({
+    header: () => null,
+    section: (each) => {
+      got.push({ kind: each.kind, bytes: each.bytes.slice() });
+      return judge(each);
+    },
+    nameOf: (kind) => (kind === 0x101 ? "queues" : `kind ${kind}`),
+  });
+  return { got, reader };
+}
+
+const some = [
+  section(0x100, Uint8Array.of(1, 2, 3)),
+  section(0x101, new Uint8Array(0)),
+  section(0x102, new Uint8Array(5000).fill(7), true),
+];
+
+/** Where each section's head begins in what `written(some)` gives. */
+function heads(): number[] {
+  let at: number = StreamHeader.size;
+  return [...some, null].map((each) => {
+    const head = at;
+    at += SectionHead.size + (each?.bytes.length ?? StreamEnd.size);
+    return head;
+  });
+}
+
+describe("a stream", () => {
+  it("comes out as it went in, whatever the pieces", () => {
+    const payload = fc.uint8Array({ maxLength: 300 });
+    const pieces = fc.integer({ min: 1, max: 400 });
+    fc.assert(
+      fc.property(fc.array(payload, { maxLength: 6 }), pieces, pieces, (payloads, out, back) => {
+        const sections = payloads.map((bytes, i) => section(0x100 + i, bytes));
+        const bytes = written(sections, out);
+        const { got, reader } = reading();
+        for (let at = 0; at < bytes.length; at += back) {
+          expect(reader.write(bytes, at, Math.min(back, bytes.length - at))).toBeNull();
+        }
+        expect(reader.complete).toBe(true);
+        expect(got).toEqual(sections.map(({ kind, bytes: b }) => ({ kind, bytes: b })));
+      }),
+    );
+  });
+
+  it("lends a section's memory where it may be sent from there", () => {
+    const writer = new StreamWriter();
+    writer.begin(header);
+    const bytes = new Uint8Array(1000).fill(9);
+    const waiting = [{ ...section(0x100, bytes), address: 0x1000 }];
+    const lent: Array<[number, number]> = [];
+    const sink = {
+      bytes: new Uint8Array(4096),
+      at: 0,
+      lend: (address: number, length: number) => lent.push([address, length]),
+    };
+    const next = () => waiting.shift() ?? null;
+    const first = StreamHeader.size + SectionHead.size;
+    expect(writer.read(sink, first, next, true)).toBe(first);
+    expect(writer.read(sink, 600, next, true)).toBe(600);
+    expect(lent).toEqual([[0x1000, 600]]);
+    expect(writer.read(sink, 4096, next, true)).toBe(400 + SectionHead.size + StreamEnd.size);
+  });
+
+  it("has nothing for now while PRE_COPY has nothing new, and goes on later", () => {
+    const writer = new StreamWriter();
+    writer.begin(header);
+    const sink = { bytes: new Uint8Array(4096), at: 0, lend: () => {} };
+    expect(writer.read(sink, 4096, () => null, false)).toBe(StreamHeader.size);
+    expect(writer.read(sink, 4096, () => null, false)).toBe(0);
+    expect(writer.read(sink, 4096, () => null, true)).toBe(SectionHead.size + StreamEnd.size);
+    expect(writer.read(sink, 4096, () => null, true)).toBe(0);
+  });
+});
+
+describe("a hostile stream", () => {
+  const whole = written(some);
+
+  it("that is cut off at any byte is not complete, and says where it ends", () => {
+    for (let length = 0; length < whole.length; length++) {
+      const { reader } = reading();
+      expect(reader.write(whole, 0, length)).toBeNull();
+      expect(reader.complete).toBe(false);
+      expect(reader.shortcoming).toMatch(/^the stream ends in (its header|section \d)/);
+    }
+  });
+
+  it("with any bit flipped behind its header is refused, with the section's number", () => {
+    for (let at = StreamHeader.size; at < whole.length; at++) {
+      const bit = at % 8;
+      const bytes = Uint8Array.from(whole);
+      bytes[at] = (bytes[at] as number) ^ (1 << bit);
+      const { reader } = reading();
+      expect(reader.write(bytes, 0, bytes.length)).toMatch(/section \d/);
+      expect(reader.complete).toBe(false);
+    }
+  });
+
+  it("names a section by its name when that is known", () => {
+    const { reader } = reading(({ kind }) => (kind === 0x101 ? "queue 3 has no depth" : null));
+    expect(reader.write(whole, 0, whole.length)).toBe("section 1 (queues): queue 3 has no depth");
+    expect(reader.write(whole, 0, 1)).toBe("section 1 (queues): queue 3 has no depth");
+  });
+
+  it.each([
+    ["reordered", [1, 0, 2, 3]],
+    ["with one twice", [0, 1, 1, 2, 3]],
+    ["with one left out", [0, 2, 3]],
+    ["without its end, and more behind", [0, 1, 2]],
+  ])("%s is refused or not complete", (_, order) => {
+    const at = [...heads(), whole.length];
+    const parts = order.map((i) => whole.subarray(at[i], at[i + 1]));
+    const bytes = Buffer.concat([whole.subarray(0, StreamHeader.size), ...parts]);
+    const { reader } = reading();
+    reader.write(bytes, 0, bytes.length);
+    expect(reader.shortcoming).toMatch(/section \d/);
+  });
+
+  it("that goes on behind its end is refused", () => {
+    const { reader } = reading();
+    expect(reader.write(Buffer.concat([whole, Buffer.of(0)]), 0, whole.length + 1)).toBe(
+      "the stream goes on behind its end",
+    );
+  });
+
+  it("of an unknown kind of the envelope's is refused unless it may be left out", () => {
+    const { reader } = reading();
+    const bytes = written([section(0x33, Uint8Array.of(1))]);
+    expect(reader.write(bytes, 0, bytes.length)).toContain("must not be left out");
+    const { reader: other, got } = reading();
+    const optional = written([section(0x33, Uint8Array.of(1), true)]);
+    expect(other.write(optional, 0, optional.length)).toBeNull();
+    expect(other.complete).toBe(true);
+    expect(got).toEqual([]);
+  });
+
+  it("that says its sections are huge makes nobody reserve memory for them", () => {
+    const bytes = new Uint8Array(StreamHeader.size + SectionHead.size);
+    const head = {
+      kind: 0x100,
+      version: 1,
+      flags: 0,
+      reserved: 0,
+      number: 0,
+      length: sectionBytesMax + 1,
+      payloadCheck: 0,
+      check: 0,
+    };
+    const view = new DataView(bytes.buffer);
+    SectionHead.set(view, StreamHeader.size, head);
+    const checkAt = StreamHeader.size + SectionHead.offset.check;
+    view.setUint32(checkAt, crc32(bytes.subarray(StreamHeader.size, checkAt)), true);
+    const { reader } = reading();
+    expect(reader.write(bytes, 0, bytes.length)).toBe(`section 0 has ${sectionBytesMax + 1} bytes`);
+  });
+});

@@ -1,0 +1,257 @@
+/** A VM moves, or everything is as it was; step by step, with peers that do as they are told. */
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { VmMove } from "../../src/vm/vm-move.ts";
+import { silence } from "./fake-qemu.ts";
+import { VmWorld } from "./world.ts";
+
+let world: VmWorld;
+
+beforeEach(() => {
+  world = new VmWorld();
+});
+afterEach(() => world.end());
+
+const way = [
+  ...["source migrate-set-capabilities", "target migrate-set-capabilities"],
+  ...["target migrate-offer", "source migrate", "target migrate-events"],
+  ...["target migrate-incoming", "source migrate", "source migrate-continue"],
+  ...["source migrate-continue"],
+  ...["target getfd", "target chardev-add", "target gdbserver chardev:ferry-vm-migrate"],
+];
+
+describe("a VM moves", () => {
+  it("with its device, and the source goes", async () => {
+    const { outcome, sentence, blackoutMs } = await world.move();
+    expect(sentence).toBe(`The VM runs with ${world.monitors.target.path}.`);
+    expect(outcome).toBe("moved");
+    expect(blackoutMs).toBeGreaterThanOrEqual(0);
+    const writes = ["10", "4", "88", "86"].map((at) => `target write ${at}`);
+    const last = ["target gdbserver none", "source migrate-continue", "target cont", "source quit"];
+    expect(world.log.toSorted()).toEqual([...way, ...writes, ...last].toSorted());
+    expect(world.log.slice(-8)).toEqual([...writes, ...last]);
+    expect(world.state).toEqual({ source: "gone", target: "running" });
+  });
+
+  it.each(["intel-iommu", "virtio-iommu-pci", "arm-smmuv3", "amd-iommu"])(
+    "with %s, behind which its device writes by messages",
+    async (type) => {
+      world.inside.push(`child<${type}>`);
+      expect(await world.move()).toMatchObject({ outcome: "moved" });
+      expect(world.first.sends).toBe(true);
+    },
+  );
+
+  it("without an IOMMU, and its device writes as ever", async () => {
+    await world.move();
+    expect(world.first.sends).toBe(false);
+  });
+
+  it("in phases that are told", async () => {
+    await world.move();
+    const begun = world.events.flatMap((event) =>
+      event.kind === "phase" && event.step === "begins" ? [event.phase] : [],
+    );
+    expect(begun).toEqual([
+      ...["check", "prepare", "device", "memory", "fence", "freeze", "switch", "restore"],
+      ...["hand over", "run", "retire"],
+    ]);
+  });
+});
+
+describe("a check finds, before anything is done, that", () => {
+  const cases: ReadonlyArray<readonly [string, (world: VmWorld) => void, RegExp]> = [
+    ["the VM does not run", (w) => (w.state.source = "paused"), /is paused, not running/],
+    ["the target does not wait", (w) => (w.state.target = "running"), /start it with -incoming/],
+    [
+      "a VM has no such device",
+      (w) => (w.devices.source = []),
+      /all vfio-user devices .* the only one would, .* has none/,
+    ],
+    [
+      "a VM has two",
+      (w) => (w.devices.source = ["a", "b"]),
+      /all vfio-user devices .* has a, b; name each/,
+    ],
+    ["the target has another", (w) => (w.devices.target = ["b"]), /acc would, .* has b/],
+    ["a server serves another VM", (w) => (w.first.serves.source = false), /does not serve the VM/],
+  ];
+  it.each(cases)("%s", async (_, arrange, sentence) => {
+    arrange(world);
+    const { outcome, sentence: said } = await world.move();
+    expect(said).toMatch(sentence);
+    expect(outcome).toBe("kept");
+    expect(world.log).toEqual([]);
+  });
+});
+
+describe("what fails is taken back:", () => {
+  const unprepared = "source migrate-set-capabilities";
+  const back = ["target quit", "source migrate_cancel", unprepared];
+  const late = ["target quit", "source cont", unprepared];
+  const abort = "source migrate-abort";
+
+  const expectBack = (): void => {
+    expect(world.state).toMatchObject({ source: "running" });
+    expect(world.state.target).not.toBe("running");
+    expect(world.log).not.toContain("target cont");
+    expect(world.log).not.toContain("source quit");
+  };
+
+  /** What came of a fault, from the first thing that was taken back. */
+  const undone = (from: string): string[] => {
+    const at = world.log.lastIndexOf(from);
+    return at < 0 ? [] : world.log.slice(at);
+  };
+
+  it("prepare, when the target refuses its capabilities", async () => {
+    world.refusals.set("target migrate-set-capabilities", "no");
+    expect(await world.move()).toMatchObject({ outcome: "kept" });
+    expect(undone(unprepared)).toEqual([unprepared]);
+    expectBack();
+  });
+
+  it("device, when its target makes no offer", async () => {
+    world.refusals.set("target migrate-offer", "it is busy");
+    expect((await world.move()).sentence).toContain("it is busy");
+    expect(undone(unprepared)).toEqual([unprepared]);
+    expectBack();
+  });
+
+  it("memory, when the target cannot listen: the device comes back, the target goes", async () => {
+    world.refusals.set("target migrate-incoming", "address in use");
+    expect((await world.move()).sentence).toContain("address in use");
+    expect(undone("target quit")).toEqual(["target quit", abort, unprepared]);
+    expectBack();
+  });
+
+  it("fence, when the device is not where it was", async () => {
+    let reads = 0;
+    world.before = (what) => {
+      if (what === "source xp /1wx" && ++reads > 1) world.refusals.set(what, "no memory");
+    };
+    expect((await world.move()).sentence).toContain("no memory");
+    expect(undone("target quit")).toEqual([...back.slice(0, 2), abort, unprepared]);
+    expectBack();
+  });
+
+  it("freeze, when the source's server does not go on: the device first, then the VM", async () => {
+    world.refusals.set("source migrate-continue", "it is not paused");
+    expect((await world.move()).sentence).toContain("it is not paused");
+    expect(undone(abort)).toEqual([abort, ...back]);
+    expectBack();
+  });
+
+  it("freeze, when the source's QEMU sets its vCPUs going: nothing waits for it", async () => {
+    world.before = (what) => {
+      if (what !== "source migrate-continue") return;
+      world.first.pauses = false;
+      world.migration = "failed";
+      world.state.source = "running";
+      world.monitors.source.event("MIGRATION", { status: "failed" });
+    };
+    expect((await world.move()).sentence).toContain("did not migrate");
+    expect(undone(abort)).toEqual([abort, "target quit", unprepared]);
+    expectBack();
+  });
+
+  it("switch, when the target's QEMU has lost its way", async () => {
+    world.monitors.source.commands["migrate-continue"] = () => {
+      world.log.push("source switch");
+      world.migration = "failed";
+      world.monitors.source.event("MIGRATION", { status: "failed" });
+      return {};
+    };
+    expect((await world.move()).sentence).toContain("did not migrate");
+    expect(undone(abort)).toEqual([abort, "target quit", "source cont", unprepared]);
+    expectBack();
+  });
+
+  it.each([
+    ["getfd", "target getfd"],
+    ["chardev-add", "target chardev-add"],
+    ["gdbserver", "target gdbserver chardev:ferry-vm-migrate"],
+    ["a write of COMMAND", "target write 4"],
+    ["a read of MSI's control", "target info 86"],
+  ])(
+    "restore, when the target refuses %s: its VM never ran, the source's goes on",
+    async (_, what) => {
+      world.refusals.set(what, "E14");
+      expect((await world.move()).outcome).toBe("kept");
+      expect(undone(abort)).toEqual([abort, ...late]);
+      expect(world.log.filter((line) => line === "target gdbserver none")).toHaveLength(1);
+      expectBack();
+    },
+  );
+
+  it("restore, when what was written is not there", async () => {
+    world.before = (what) => {
+      if (what === "target info 86") world.memory.clear();
+    };
+    expect((await world.move()).sentence).toMatch(/configuration space at 0x\w+ holds 0x0/);
+    expectBack();
+  });
+
+  it("restore, when it reaches another server than the state", async () => {
+    world.first.serves.target = false;
+    expect((await world.move()).sentence).toContain("target does not serve the VM");
+    expectBack();
+  });
+
+  it("hand over, when the target decides against it", async () => {
+    world.first.verdict = "kept";
+    expect((await world.move()).sentence).toContain("The target has decided against it.");
+    expect(undone("target quit")).toEqual(late);
+    expectBack();
+  });
+
+  it("everything, though the target hangs and does not even quit", async () => {
+    world.refusals.set("target getfd", "no descriptor");
+    world.monitors.target.commands["quit"] = () => silence;
+    expect((await world.move()).sentence).toContain("where it is running");
+    expect(world.events).not.toContainEqual(expect.objectContaining({ step: "cannot be undone" }));
+    expectBack();
+  });
+
+  it("everything, when it is interrupted", async () => {
+    let move: VmMove | null = null;
+    world.before = (what) => {
+      if (what === "target migrate-incoming") move?.abort("it was interrupted.");
+    };
+    const { sentence } = await world.move((begun) => {
+      move = begun;
+    });
+    expect(sentence).toContain("it was interrupted.");
+    expectBack();
+  });
+});
+
+describe("after the hand-over nothing is taken back:", () => {
+  it("it is not known who has the device: a sentence says how to go on", async () => {
+    world.first.verdict = "silent";
+    const { outcome, sentence } = await world.move();
+    expect(outcome).toBe("open");
+    expect(sentence).toContain("The VM stands still in both");
+    expect(world.state).toEqual({ source: "postmigrate", target: "paused" });
+  });
+
+  it("an interruption is refused", async () => {
+    let move: VmMove | null = null;
+    world.before = (what) => {
+      if (what === "target cont") move?.abort("it was interrupted.");
+    };
+    const { outcome } = await world.move((begun) => {
+      move = begun;
+    });
+    expect(outcome).toBe("moved");
+    const why = "too late to go back, though it was interrupted.";
+    expect(world.events).toContainEqual({ kind: "note", why });
+  });
+
+  it("a target that does not go on has the VM all the same", async () => {
+    world.refusals.set("target cont", "not now");
+    const { outcome, sentence } = await world.move();
+    expect(outcome).toBe("moved");
+    expect(sentence).toContain(`are with ${world.monitors.target.path}, but:`);
+    expect(world.log).not.toContain("source quit");
+  });
+});

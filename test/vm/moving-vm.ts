@@ -1,0 +1,179 @@
+/** A VM that moves from QEMU to QEMU: every hop is a new QEMU and a new server of its device. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { askControl } from "../../src/host/control-line.ts";
+import type { VmReport } from "../../src/vm/vm-report.ts";
+import { ferry, type Result } from "../cli/run.ts";
+import { ControlRelay } from "./control-relay.ts";
+import { Machine, type MachineOptions } from "./machine.ts";
+import { prepare } from "./prepare.ts";
+import type { GuestName } from "./recipe.ts";
+import { Server } from "./server.ts";
+
+/** What a VM is started with, on every host again. */
+export interface MovingVmKind extends Pick<MachineOptions, "iommu" | "place"> {
+  readonly guestName: GuestName;
+  /** What is served to it, and how. */
+  readonly devices: ReadonlyArray<{ readonly name: string; readonly settings: readonly string[] }>;
+  readonly memoryMiB: number;
+  /** What starts processes on each of the hosts among which it moves; only this one if none. */
+  readonly launchers?: ReadonlyArray<readonly string[]>;
+}
+
+/** Where the VM is, or is to go. */
+interface Stop {
+  readonly servers: readonly Server[];
+  readonly machine: Machine;
+}
+
+export class MovingVm {
+  readonly #kind: MovingVmKind;
+  readonly #folder = mkdtempSync(join(tmpdir(), "fvs-"));
+  #stops = 0;
+  /** Where the VM is. */
+  here!: Stop;
+
+  private constructor(kind: MovingVmKind) {
+    this.#kind = kind;
+  }
+
+  static async start(kind: MovingVmKind): Promise<MovingVm> {
+    const vm = new MovingVm(kind);
+    vm.here = await vm.stop(false);
+    return vm;
+  }
+
+  /** Starts servers, the last one with `misfit`, and a QEMU that boots, or waits for the VM. */
+  async stop(incoming: boolean, misfit?: readonly string[]): Promise<Stop> {
+    const { guestName, devices, memoryMiB, launchers = [], ...more } = this.#kind;
+    const launcher = launchers[this.#stops % launchers.length] ?? [];
+    const servers = await Promise.all(
+      devices.map(({ name, settings }, index) => {
+        const socketPath = join(this.#folder, `${this.#stops++}`);
+        const fits = misfit === undefined || index < devices.length - 1;
+        return Server.start(name, socketPath, fits ? settings : misfit, launcher);
+      }),
+    );
+    const slots = servers.map(({ socketPath }) => ({ socketPath, plugged: true }));
+    const guest = await prepare(guestName);
+    const shared = { guest, memory: "shared", memoryMiB } as const;
+    const how = { ...shared, devices: slots, incoming, launcher, ...more };
+    return { servers, machine: await Machine.start(how) };
+  }
+
+  /** Runs a line of shell in the guest, wherever it is. */
+  guest(command: string, timeoutMs?: number): Promise<string> {
+    return this.here.machine.guest(command, timeoutMs);
+  }
+
+  /** `ferry vm migrate` from where the VM is; the source's servers are asked at `controls`. */
+  async migrate(
+    to: Stop,
+    controls = this.here.servers.map(pathOf),
+    more: readonly string[] = [],
+  ): Promise<Result> {
+    return await ferry(...this.#way(to, controls), ...more);
+  }
+
+  /** The command line that moves the VM from where it is. */
+  wayTo(to: Stop): string[] {
+    return this.#way(to, this.here.servers.map(pathOf));
+  }
+
+  #way(to: Stop, controls: readonly string[]): string[] {
+    const { machine } = this.here;
+    const monitors = ["--qmp", machine.monitorPath, "--to-qmp", to.machine.monitorPath];
+    const pairs = controls.map((from, index) => {
+      return [from, to.servers[index]?.socketPath ?? ""] as const;
+    });
+    const [[from, there] = ["", ""], ...others] = pairs;
+    const devices =
+      others.length === 0
+        ? ["--server", from, "--to-server", there]
+        : pairs.flatMap((pair, index) => ["--device", `ferry${index}=${pair.join()}`]);
+    return ["vm", "migrate", ...monitors, ...devices, "--json"];
+  }
+
+  /** Moves the VM to a fresh host and tells how that went. */
+  async hop(...more: readonly string[]): Promise<VmReport> {
+    const from = this.here;
+    const to = await this.stop(true);
+    const result = await this.migrate(to, undefined, more);
+    const report = reportOf(result);
+    if (report.outcome !== "moved") throw new Error(`${result.output}\n${result.errors}`);
+    this.here = to;
+    await from.machine.left();
+    await stopAll(from.servers);
+    return report;
+  }
+
+  /** Tries to move the VM to a host whose device is another one, and tells how that went. */
+  async refusedHop(
+    misfit: readonly string[] | undefined,
+    ...more: readonly string[]
+  ): Promise<VmReport> {
+    const to = await this.stop(true, misfit);
+    const report = reportOf(await this.migrate(to, undefined, more));
+    await to.machine.crash();
+    await stopAll(to.servers);
+    return report;
+  }
+
+  /** Begins to move the VM, and ends its source's wait by force once all is ready to switch. */
+  async brokenHop(): Promise<VmReport> {
+    const to = await this.stop(true);
+    const moving = this.migrate(to);
+    await this.here.machine.qmp.event("STOP", 60_000);
+    await to.machine.crash();
+    const report = reportOf(await moving);
+    await stopAll(to.servers);
+    return report;
+  }
+
+  /** Tries to move the VM to where its device `n` is refused once those before it have gone. */
+  async returnedHop(n: number): Promise<VmReport> {
+    const to = await this.stop(true);
+    const [source, target] = [this.here.servers[n], to.servers[n]].map(
+      (at) => `${at?.socketPath}.ctl`,
+    );
+    let continued = 0;
+    const refuse = async (method: string): Promise<void> => {
+      if (method !== "migrate-continue" || ++continued < 2) return;
+      await askControl(target ?? "", { method: "migrate-abort" });
+    };
+    const path = join(this.#folder, `relay${this.#stops++}`);
+    const relay = new ControlRelay(path, source ?? "", refuse);
+    const controls = this.here.servers.map(pathOf).with(n, path);
+    const report = reportOf(await this.migrate(to, controls));
+    relay.close();
+    await to.machine.left();
+    await stopAll(to.servers);
+    return report;
+  }
+
+  /** Ends a host to which the VM did not come, whatever has become of it. */
+  async drop({ machine, servers }: Stop): Promise<void> {
+    await machine.crash();
+    await Promise.all(servers.map((server) => server.crash()));
+  }
+
+  async end(): Promise<void> {
+    await this.here.machine.stop();
+    await stopAll(this.here.servers);
+    rmSync(this.#folder, { recursive: true });
+  }
+}
+
+const pathOf = ({ socketPath }: Server): string => socketPath;
+
+async function stopAll(servers: readonly Server[]): Promise<void> {
+  await Promise.all(servers.map((server) => server.stop()));
+}
+
+/** The last line that `ferry vm migrate --json` has printed. */
+export function reportOf({ output, errors }: Result): VmReport {
+  const last = output.trim().split("\n").at(-1) ?? "";
+  if (last === "") throw new Error(errors);
+  return JSON.parse(last) as VmReport;
+}
