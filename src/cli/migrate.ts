@@ -87,7 +87,8 @@ const to = ["--to <address>", "tls://HOST:PORT, unix:PATH or file:PATH"] as cons
 const tokenOption = ["--token <token>", "what the target's offer has printed"] as const;
 const peer = ["--peer <name>", "the target's name, if it is not the host of the address"] as const;
 const report = ["--report <file>", "write a page on how it went"] as const;
-const waiting = new Option("--wait-for-thaw", "loaded before a VMM is there, wait for thaw");
+const meantOption = ["--token <token>", "only this migration: status prints it"] as const;
+const waiting = new Option("--wait-for-thaw", "once it is here, leave it standing until thaw");
 
 interface Destination {
   readonly to: string;
@@ -141,6 +142,10 @@ function addMove(migrate: Command): void {
       await follow(path, "migrate", request, options);
     });
   migrate.addCommand(move.copyInheritedSettings(migrate), { isDefault: true });
+}
+
+interface Meant {
+  readonly token?: string;
 }
 
 interface OfferOptions extends Output {
@@ -210,6 +215,7 @@ interface Status {
   readonly port: { readonly master: string; readonly frozen: string; readonly connected: boolean };
   readonly offers: number;
   readonly migration: {
+    readonly token: string;
     readonly paused: string | null;
     readonly undecided: boolean;
     readonly waitsForThaw: boolean;
@@ -223,7 +229,9 @@ function statusLines({ device, port, offers, migration }: Status): string[] {
   if (offers > 0) lines.push(`${offers} offers stand`);
   if (migration === null) return [...lines, "it has not been migrated"];
   if (migration.paused !== null) lines.push(`paused before ${migration.paused}`);
-  if (migration.undecided) lines.push("undecided: ferry migrate resolve says who has it");
+  if (migration.undecided) {
+    lines.push(`undecided: ferry migrate resolve --token ${migration.token} says who has it`);
+  }
   if (migration.waitsForThaw) lines.push("loaded, and waits for ferry migrate thaw");
   return [...lines, renderText(migration.report)];
 }
@@ -252,10 +260,16 @@ export function addMigrate(program: Command): void {
       if (json === true) printJson(status);
       else print(statusLines(status).join("\n"));
     });
+  verb(migrate, "abort <server>", "end it; the device stays where it was", [
+    "migrate abort /run/sec2.sock",
+  ])
+    .option(...meantOption)
+    .action((path: string, { json, token }: Output & Meant) =>
+      tell(path, "migrate-abort", { token }, json),
+    );
   const short = [
     ["continue", "go on after a pause: the vCPUs stand still now"],
-    ["abort", "end it; the device stays where it was"],
-    ["thaw", "set a device going that was loaded before its VMM was there"],
+    ["thaw", "set a device going that came with --wait-for-thaw"],
     ["reset", "reset a device that nobody migrates, also one in ERROR"],
   ] as const;
   for (const [name, summary] of short) {
@@ -269,7 +283,8 @@ export function addMigrate(program: Command): void {
     .addOption(
       new Option("--owner <side>", "who has it").choices(["here", "there"]).makeOptionMandatory(),
     )
-    .action((path: string, { owner, json }: Output & { owner: string }) =>
-      tell(path, "migrate-resolve", { owner }, json),
+    .option(...meantOption)
+    .action((path: string, { owner, token, json }: Output & Meant & { owner: string }) =>
+      tell(path, "migrate-resolve", { owner, token }, json),
     );
 }

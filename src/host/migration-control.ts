@@ -295,8 +295,8 @@ export class MigrationControl {
 
   /** Ends what goes on; the device stays where it was. */
   async abort(request: unknown): Promise<void> {
-    const { reason } = readRequest("abort", request);
-    const run = this.#current();
+    const { reason, token } = readRequest("abort", request);
+    const run = this.#current(token);
     if (run.source !== null) run.source.abort(reason);
     else await this.#target?.abort(reason);
   }
@@ -306,7 +306,7 @@ export class MigrationControl {
     return [...this.#reception.targets.values()].find((each) => each.waitsForThaw);
   }
 
-  /** Sets a device going that was loaded before its VMM was there. */
+  /** Sets a device going that was to wait for it. */
   async thaw(): Promise<void> {
     if (this.#waiting !== undefined) return await this.#waiting.setGoing();
     throw new FerryError("not-waiting", "no device waits here to be set going.");
@@ -324,22 +324,20 @@ export class MigrationControl {
 
   /** The operator's word on who has a device whose two sides cannot meet. */
   async resolve(request: unknown): Promise<void> {
-    const { owner } = readRequest("resolve", request);
-    const run = this.#current();
-    if (run.source !== null) return run.source.resolve(owner);
-    const target = this.#target;
-    if (target?.undecided !== true) {
-      throw new FerryError("not-undecided", "nothing is to be resolved: it is not undecided.");
-    }
-    const wanted = owner === "here" ? "own" : "never";
-    const fate = await target.decide(wanted, "operator");
-    if (fate !== wanted) throw new FerryError("decided", `it was decided before: ${fate}.`);
+    const { owner, token } = readRequest("resolve", request);
+    const run = this.#current(token);
+    await (run.source ?? this.#target)?.resolve(owner);
   }
 
-  /** What goes on now, or stands undecided. */
-  #current(): Run {
-    if (this.#run !== null && this.#report()?.outcome === null) return this.#run;
-    throw new FerryError("not-migrating", `${this.#parts.port.name} is not being migrated.`);
+  /** What goes on now, or stands undecided; refused where another one is meant. */
+  #current(token = ""): Run {
+    const { name } = this.#parts.port;
+    const run = this.#run;
+    if (run === null || this.#report()?.outcome !== null) {
+      throw new FerryError("not-migrating", `${name} is not being migrated.`);
+    }
+    if (token === "" || token === run.token) return run;
+    throw new FerryError("another", `what goes on with ${name} is migration ${run.token}.`);
   }
 
   #ownSource(): Source {
@@ -371,6 +369,7 @@ export class MigrationControl {
           ? null
           : {
               side: run.side,
+              token: run.token,
               paused: run.source?.paused ?? null,
               undecided: run.source?.undecided ?? target?.undecided ?? false,
               waitsForThaw: target?.waitsForThaw ?? false,

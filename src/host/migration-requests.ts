@@ -23,6 +23,9 @@ const destination = {
   peer: s.optional(name, ""),
 } as const;
 
+/** The migration that an operator has looked at; empty: whichever goes on. */
+const meant = { token: s.optional(token, "") } as const;
+
 export const requests = {
   migrate: s.object({
     ...destination,
@@ -47,14 +50,14 @@ export const requests = {
     listen: address,
     pki: folder,
     lastsMs: s.optional(s.whole(), offerMs),
-    thaw: s.optional(s.oneOf("at once", "when told", "only when told"), "at once"),
+    thaw: s.optional(s.oneOf("at once", "when told"), "at once"),
   }),
   load: s.object({
     from: address,
     thaw: s.optional(s.oneOf("at once", "when told"), "at once"),
   }),
-  abort: s.object({ reason: s.optional(s.sentence, "an operator has ended it.") }),
-  resolve: s.object({ owner: s.oneOf("here", "there") }),
+  abort: s.object({ ...meant, reason: s.optional(s.sentence, "an operator has ended it.") }),
+  resolve: s.object({ ...meant, owner: s.oneOf("here", "there") }),
 } as const;
 export type Requests = { readonly [K in keyof typeof requests]: s.Read<(typeof requests)[K]> };
 

@@ -25,7 +25,7 @@ export interface DeviceWay {
   /** Does the guest unmap what the device has written, as behind an IOMMU? */
   readonly unmaps: boolean;
   /** When it is there: does it go on, or stand still until it is set going? */
-  readonly thaw: "at once" | "only when told";
+  readonly thaw: "at once" | "when told";
 }
 
 /** How long a server may take for what is not told to take long, in milliseconds. */

@@ -46,7 +46,7 @@ export class VmDevices {
   ): Promise<void> {
     const last = this.all.at(-1);
     await this.each(async (device) => {
-      const thaw = device === last ? "at once" : "only when told";
+      const thaw = device === last ? "at once" : "when told";
       const said = (why: string): void =>
         note(this.all.length === 1 ? why : `${device.id}: ${why}`);
       await device.begin({ ...how, thaw }, said);

@@ -35,7 +35,7 @@ describe.each(movingDevices)("$device.0 that has gone with the vCPUs standing st
     await voyage.works();
     voyage.stand();
     voyage.guest.prepare(bob.socket);
-    const there = { ...(await place(bob, "only when told")), vcpusStopped: true };
+    const there = { ...(await place(bob, "when told")), vcpusStopped: true };
     expect(await alice.migrate(there)).toMatchObject({ outcome: "moved" });
     voyage.guest.copyMemory();
     await bob.becomes(({ migration }) => migration?.waitsForThaw === true, "waiting");

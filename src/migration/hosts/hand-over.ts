@@ -10,7 +10,7 @@ import { peerRefused } from "./conversation.ts";
 import type { Journal, JournalRecord } from "./journal.ts";
 import type { PhaseTime } from "./link-messages.ts";
 import { type Asking, askFate } from "./reconcile.ts";
-import { type Identity, record, type TargetFate } from "./target-verdict.ts";
+import { type Identity, notUndecided, record, type TargetFate } from "./target-verdict.ts";
 
 /** How the decision fell. */
 export interface Settlement {
@@ -79,9 +79,7 @@ export class HandOver {
 
   /** The operator's word in the target's place. Refused when the source is not undecided. */
   resolve(fate: TargetFate): void {
-    if (!this.#undecided) {
-      throw new FerryError("not-undecided", "nothing is to be resolved: it is not undecided.");
-    }
+    if (!this.#undecided) throw notUndecided();
     const sentence = "An operator has resolved it.";
     this.#resolution = { fate, sentence, by: "operator", theirs: [], conversation: null };
     this.#asking.abort();

@@ -5,6 +5,10 @@ import { type Decision as Decided, fateOf, type Journal, type JournalRecord } fr
 /** What a target can come to. */
 export type TargetFate = "own" | "never";
 
+/** The refusal of an operator's word where none is asked for. */
+export const notUndecided = (): FerryError =>
+  new FerryError("not-undecided", "nothing is to be resolved: it is not undecided.");
+
 /** What its records have in common. */
 export type Identity = Pick<JournalRecord, "token" | "device" | "peer" | "address" | "pki">;
 

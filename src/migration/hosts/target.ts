@@ -10,7 +10,7 @@ import type { MessageOf, PhaseTime } from "./link-messages.ts";
 import { Pace } from "./pace.ts";
 import { goOn, type Phase, runPhases, type Stage } from "./phases.ts";
 import { Intake } from "./pump.ts";
-import { type TargetFate, Verdict } from "./target-verdict.ts";
+import { notUndecided, type TargetFate, Verdict } from "./target-verdict.ts";
 
 /** What a target works with. */
 export interface TargetParts {
@@ -21,11 +21,8 @@ export interface TargetParts {
   readonly tell: Tell;
   /** Where the source finds this host again, for the journal. */
   readonly at: { readonly address: string; readonly pki: string };
-  /**
-   * Sets the device going at once; or as soon as it is told to (`thaw`), when no VMM is connected
-   * yet, or in any case.
-   */
-  readonly thaw: "at once" | "when told" | "only when told";
+  /** Sets the device going at once, or leaves it standing until it is told to (`setGoing`). */
+  readonly thaw: "at once" | "when told";
 }
 
 /** The life of a migration on its target. What fails here leaves it as it was. */
@@ -124,6 +121,20 @@ export class Target implements Stage {
     const fate = this.undecided ? await this.decide("never", "operator") : this.fate;
     if (fate === "own") throw new FerryError("too-late", "the device is this host's already.");
     this.#cancel.abort(new FerryError("cancelled", reason));
+  }
+
+  /**
+   * An operator's word in the source's place. As long as the source is heard it decides itself: it
+   * may go back before COMMIT, and then the device would run on both hosts.
+   */
+  async resolve(owner: "here" | "there"): Promise<void> {
+    if (!this.undecided) throw notUndecided();
+    if (owner === "here" && !this.#talk.over.aborted) {
+      throw new FerryError("connected", "the source is connected and decides: wait, or abort.");
+    }
+    const wanted = owner === "here" ? "own" : "never";
+    const fate = await this.decide(wanted, "operator");
+    if (fate !== wanted) throw new FerryError("decided", `it was decided before: ${fate}.`);
   }
 
   /** Decides in the source's place, or tells what was decided: the first decision holds. */
@@ -269,9 +280,7 @@ export class Target implements Stage {
   }
 
   async thaw(): Promise<void> {
-    const { port, thaw } = this.#parts;
-    const isTold = thaw === "when told" && !(await port.status()).connected;
-    this.#waitsForThaw = isTold || thaw === "only when told";
+    this.#waitsForThaw = this.#parts.thaw === "when told";
     if (!this.#waitsForThaw) await this.setGoing();
   }
 

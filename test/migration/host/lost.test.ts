@@ -264,11 +264,25 @@ describe("while the sides cannot meet", () => {
     const { world, source, done } = await undecided();
     const target = world.reception.targets.get(token);
     expect(target?.undecided).toBe(true);
-    expect(await target?.decide("own", "operator")).toBe("own");
+    await target?.resolve("here");
     source.resolve("there");
     expect(await world.clock.until(done)).toMatchObject({ outcome: "moved" });
     expect(await ownerOf(world)).toBe("target");
     expect(world.targetPort.acts).toBe(true);
+  });
+
+  it("the target is not an operator's to give while its source can still go back", async () => {
+    const world = new World();
+    let given: Promise<void> | undefined;
+    world.mishap = (message) => {
+      if (message !== "validated") return null;
+      given ??= world.reception.targets.get(token)?.resolve("here");
+      given?.catch(() => {});
+      return null;
+    };
+    expect(await world.move()).toMatchObject({ outcome: "moved" });
+    await expect(given).rejects.toThrow("the source is connected and decides");
+    expect(world.disks.target.records.every(({ by }) => by === "protocol")).toBe(true);
   });
 
   it("the process may end and another one asks on", async () => {

@@ -86,6 +86,20 @@ describe("the control socket", () => {
     }
   });
 
+  it("ends only the migration that an operator has looked at", async () => {
+    const { host, ask } = await served([1, 2]);
+    const to = `file:${join(folder.path, "meant.state")}`;
+    const moved = ask("migrate", { to, pauseBefore: ["freeze"] }) as Promise<Finished>;
+    await host.hears(({ kind }) => kind === "paused");
+    const { migration } = (await ask("migrate-status")) as { migration: { token: string } };
+    for (const method of ["migrate-abort", "migrate-resolve"]) {
+      const other = { owner: "here", token: "0".repeat(32) };
+      await expect(ask(method, other)).rejects.toThrow(`is migration ${migration.token}`);
+    }
+    await ask("migrate-abort", { token: migration.token });
+    expect(await moved).toMatchObject({ outcome: "kept" });
+  });
+
   it("resets a device that nobody migrates", async () => {
     const { host, ask } = await served([1]);
     expect(await ask("migrate-reset")).toEqual({ done: true });

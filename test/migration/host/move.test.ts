@@ -73,10 +73,10 @@ describe("a device moves", () => {
     expect(order.indexOf("still drop")).toBeLessThan(order.indexOf("move STOP_COPY"));
   });
 
-  it("waits for its thaw when no VMM is connected yet and it was told to", async () => {
+  it.each([false, true])("waits for its thaw if told to, its VMM there: %s", async (connected) => {
     const world = new World();
     world.thaw = "when told";
-    world.targetPort.connected = false;
+    world.targetPort.connected = connected;
     await world.move();
     await world.settle();
     expect(world.targetPort.now).toBe(MigState.stop);
