@@ -2,8 +2,7 @@
  * The one interface of the project: VFIO as synchronous calls. A box either is a `VfioDevice` (a
  * model, a kernel device, a remote one), wraps one, or drives one. MMIO is a question that a vCPU
  * waits on, so nothing here returns a promise. Results are 0 or a count, or a negated errno;
- * nothing
- * that a guest or a VMM asks for throws.
+ * nothing that a guest or a VMM asks for throws.
  */
 import type { MessageDma } from "../memory/transfer.ts";
 
@@ -143,9 +142,8 @@ export interface VfioDevice {
    * DEVICE_FEATURE. `flags` is the `FeatureFlags` word with exactly one of get and set, or probe.
    * The feature's data lies in `bytes` from `at`, `length` bytes of it; an answer to get is written
    * to the same place, at most `capacity` bytes. Returns the answer's length, or ENOTTY for a
-   * feature
-   * that the device does not have, EINVAL for an operation that the feature does not have. A set
-   * that takes several turns of `work` answers `deferred`; then no other one is begun before
+   * feature that the device does not have, EINVAL for an operation that the feature does not have.
+   * A set that takes several turns of `work` answers `deferred`; then no other one is begun before
    * `settle` has given its result.
    */
   feature(flags: number, bytes: Uint8Array, at: number, length: number, capacity: number): number;

@@ -1,7 +1,7 @@
 import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { FerryError, messageOf } from "../base/errors.ts";
-import { isOurs } from "./peer.ts";
+import { descriptorOf, isOurs } from "./peer.ts";
 
 /** The longest request line; requests are a method and a few names. */
 export const requestBytesMax = 65_536;
@@ -57,7 +57,7 @@ export class ControlSocket {
   }
 
   #greet(socket: Socket): void {
-    if (!isOurs(socket)) {
+    if (!isOurs(descriptorOf(socket))) {
       socket.destroy();
       return;
     }

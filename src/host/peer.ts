@@ -8,8 +8,8 @@ export function descriptorOf(socket: Socket): number {
   return typeof handle?.fd === "number" ? handle.fd : -1;
 }
 
-/** True when the process at the other end of a unix socket is ours or root's. */
-export function isOurs(socket: Socket): boolean {
-  const user = peerUser(descriptorOf(socket));
+/** True when a process of this user's, or root's, is at the other end of a unix socket. */
+export function isOurs(socket: number): boolean {
+  const user = peerUser(socket);
   return user === 0 || user === process.getuid?.();
 }

@@ -6,12 +6,13 @@ import * as s from "../migration/hosts/shapes.ts";
 import { POLLIN } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { PollSet } from "../sys/poll.ts";
-import { acceptUnix, connectUnix, listenUnix, peerUser } from "../sys/unix.ts";
+import { acceptUnix, connectUnix, listenUnix } from "../sys/unix.ts";
 import { askControl, controlOf } from "./control-line.ts";
 import type { Method } from "./control-socket.ts";
 import { findBerth, type Host } from "./host.ts";
 import { hostClock } from "./host-clock.ts";
 import type { TellDevice } from "./migrations.ts";
+import { isOurs } from "./peer.ts";
 import type { ServedDevice } from "./served-device.ts";
 import { swapBudgets } from "./swap-budgets.ts";
 import { SwapLink } from "./swap-link.ts";
@@ -39,12 +40,6 @@ function read<T>(reader: s.Reader<T>, request: unknown): T {
   const found = reader(request);
   if (found !== undefined) return found;
   throw new FerryError("bad-request", "the request has another shape than a swap's.");
-}
-
-/** True when a process of this user's, or root's, is at the other end. */
-function isOurs(socket: number): boolean {
-  const user = peerUser(socket);
-  return user === 0 || user === process.getuid?.();
 }
 
 /** The methods of a control socket that swap; `own` is where this server is asked itself. */

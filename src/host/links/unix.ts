@@ -36,7 +36,7 @@ export async function dialUnix(path: string): Promise<Link> {
       reject(new FerryError("no-peer", `nobody can be reached at ${path}: ${error.message}.`));
     });
     socket.once("connect", () => {
-      if (isOurs(socket)) return resolve(linkOf(socket));
+      if (isOurs(descriptorOf(socket))) return resolve(linkOf(socket));
       socket.destroy();
       reject(new FerryError("no-peer", `${path} is another user's: it gets no guest's state.`));
     });
@@ -46,7 +46,8 @@ export async function dialUnix(path: string): Promise<Link> {
 /** Listens on a path that only this user can connect to. */
 export async function listenUnixLink(path: string, greet: (link: Link) => void): Promise<Listener> {
   const server = createServer({ pauseOnConnect: true }, (accepted) => {
-    const fd = isOurs(accepted) ? duplicate(descriptorOf(accepted)) : -1;
+    const socketFd = descriptorOf(accepted);
+    const fd = isOurs(socketFd) ? duplicate(socketFd) : -1;
     accepted.destroy();
     if (fd < 0) return;
     // A server's own sockets have no way to read bytes to where they belong.
