@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { errno } from "../../src/base/errno.ts";
 import { DeviceState } from "../../src/device/device-state.ts";
@@ -77,19 +77,22 @@ describe("a device's state", () => {
     const size = 32 << 20;
     for (const prealloc of [true, false]) {
       const state = new DeviceState(new StateLayout(identity, { all: size }), prealloc);
-      const before = residentBytes(state.address);
+      const before = residentBytes(state.address, size);
       state.clear(64, size);
-      const after = residentBytes(state.address);
+      const after = residentBytes(state.address, size);
       expect([before >= size, after >= size]).toEqual([prealloc, prealloc]);
     }
   });
 });
 
-/** Bytes in memory of the mapping that starts at or below an address and reaches beyond it. */
-function residentBytes(address: number): number {
-  for (const mapping of readFileSync("/proc/self/smaps", "utf8").split(/\n(?=[0-9a-f]+-)/)) {
-    const [from = 0, to = 0] = mapping.split(/[- ]/, 2).map((each) => Number.parseInt(each, 16));
-    if (from <= address && address < to) return Number(/^Rss: +(\d+)/m.exec(mapping)?.[1]) * 1024;
-  }
-  throw new Error("it is not mapped");
+/**
+ * Bytes of a range that are in memory, page by page: the kernel lists two mappings that touch as
+ * one, so what it says of a whole mapping may be another's.
+ */
+function residentBytes(address: number, size: number): number {
+  const entries = new BigUint64Array(size / 4096);
+  const fd = openSync("/proc/self/pagemap", "r");
+  readSync(fd, entries, 0, entries.byteLength, (address / 4096) * 8);
+  closeSync(fd);
+  return entries.filter((entry) => entry >> 62n !== 0n).length * 4096;
 }

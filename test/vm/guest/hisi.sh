@@ -125,14 +125,18 @@ squeeze() {
 }
 
 # fill LIMIT MEGABYTES: begins to fill memory with this much of it.
-fill() { squeeze "$1" pressure "$2" stop > /run/filled 2>&1 & }
+fill() {
+  rm -f /run/filled.*
+  { squeeze "$1" pressure "$2" stop > /run/filled.result 2>&1; touch /run/filled.end; } &
+}
 
-# filled: whether that has come to its end, or to another one.
-filled() { ! pidof pressure > /dev/null || grep -q '^State:.T' "/proc/$(pidof pressure)/status"; }
+# filled: whether that has come to its end, or to another one. On a busy machine it takes a while
+# until it has begun: that nothing runs says nothing.
+filled() { [ -e /run/filled.end ] || grep -qs '^State:.T' "/proc/$(pidof pressure)/status"; }
 
-# read_back: reads what was filled, and prints whether it was all there.
+# read_back: reads what was filled, and prints whether it was all there. Leaves nothing behind.
 read_back() {
   killall -CONT pressure
-  within 200 eval '! pidof pressure' || echo "pressure hangs"
-  cat /run/filled
+  within 200 test -e /run/filled.end || { echo "pressure hangs"; killall -KILL pressure; }
+  cat /run/filled.result
 }
