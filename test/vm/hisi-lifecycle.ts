@@ -112,10 +112,15 @@ export function resetTests(vm: HisiMachine, swap: Swap): void {
  * No page may be read while ZIP is reset, and that is Linux's own limit: its driver refuses all
  * requests meanwhile, and zswap takes a page that it cannot decompress for lost. Linux 6.12 stops
  * at a BUG in zswap_decompress, 7.3 kills the program. Pages that are written have another place.
+ * Nor may there be resets without end: a request that a processor has begun to send when another
+ * one stops the queue is neither sent nor failed (hisi_qp_send looks at the queue's state, rings
+ * and counts without a lock), and who waits for it waits for ever. On a busy machine, where a
+ * guest's processor stands still between two of these, that was seen once in thousands of resets.
  */
 function zswapResetTests(vm: HisiMachine): void {
   test("pages that zswap has, or is about to store, survive resets of ZIP", async () => {
-    await vm.guest("fill 4M 8; until filled; do vf_reset zip; done");
+    await vm.guest("fill 4M 8; for n in $(seq 10); do vf_reset zip; usleep 20000; done");
+    await vm.guest("within 200 filled");
     await vm.guest("vf_reset zip");
     expect(await vm.guest("read_back")).toBe("RESULT pressure ok pages=2048\n");
     await expectSwapped(vm);
