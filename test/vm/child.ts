@@ -1,5 +1,6 @@
 /** A child process that cannot outlive the test run, and what it wrote. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { within } from "./deadline.ts";
 
 export interface Exit {
@@ -45,6 +46,11 @@ export class Child {
     return this.#process.pid;
   }
 
+  /** How many descriptors it has open. */
+  get descriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
   /** stdout and stderr so far. */
   get output(): string {
     return this.#output;
@@ -63,5 +69,20 @@ export class Child {
       this.#process.kill("SIGKILL");
       return await this.exited;
     }
+  }
+}
+
+/** The command lines of all processes on this machine that name something. */
+export function processesWith(name: string): string[] {
+  const pids = readdirSync("/proc").filter((entry) => /^\d+$/.test(entry));
+  return pids.map(commandLine).filter((line) => line.includes(name));
+}
+
+/** A process may end between the listing and the look at it. */
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+  } catch {
+    return "";
   }
 }

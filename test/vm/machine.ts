@@ -143,6 +143,11 @@ export class Machine {
     return this.#child.exit === undefined;
   }
 
+  /** How many it has open. */
+  get descriptors(): number {
+    return this.#child.descriptors;
+  }
+
   /** Ends by itself, as a VM that has left. */
   async left(): Promise<Exit> {
     await within(this.#child.exited, stopTimeoutMs, () => "the end of a QEMU whose VM has left");

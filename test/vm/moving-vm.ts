@@ -1,25 +1,28 @@
 /** A VM that moves from QEMU to QEMU: every hop is a new QEMU and a new server of its device. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { askControl } from "../../src/host/control-line.ts";
 import type { VmReport } from "../../src/vm/vm-report.ts";
 import { ferry, type Result } from "../cli/run.ts";
+import { type Exit, processesWith } from "./child.ts";
 import { ControlRelay } from "./control-relay.ts";
+import { until } from "./deadline.ts";
+import type { GuestWork } from "./guest-work.ts";
 import { Machine, type MachineOptions } from "./machine.ts";
 import { prepare } from "./prepare.ts";
-import type { GuestName } from "./recipe.ts";
 import { Server } from "./server.ts";
 
 /** What a VM is started with, on every host again. */
-export interface MovingVmKind extends Pick<MachineOptions, "iommu" | "place"> {
-  readonly guestName: GuestName;
-  /** What is served to it, and how. */
-  readonly devices: ReadonlyArray<{ readonly name: string; readonly settings: readonly string[] }>;
-  readonly memoryMiB: number;
+export interface MovingVmKind
+  extends Pick<MachineOptions, "iommu" | "place">,
+    Pick<GuestWork, "guestName" | "devices" | "memoryMiB"> {
   /** What starts processes on each of the hosts among which it moves; only this one if none. */
   readonly launchers?: ReadonlyArray<readonly string[]>;
 }
+
+/** What has to go when the VM has gone may take a moment. */
+const leftTimeoutMs = 10_000;
 
 /** Where the VM is, or is to go. */
 interface Stop {
@@ -31,6 +34,8 @@ export class MovingVm {
   readonly #kind: MovingVmKind;
   readonly #folder = mkdtempSync(join(tmpdir(), "fvs-"));
   #stops = 0;
+  /** Of all processes where it was first after it had moved. */
+  #descriptors: string | undefined;
   /** Where the VM is. */
   here!: Stop;
 
@@ -46,7 +51,7 @@ export class MovingVm {
 
   /** Starts servers, the last one with `misfit`, and a QEMU that boots, or waits for the VM. */
   async stop(incoming: boolean, misfit?: readonly string[]): Promise<Stop> {
-    const { guestName, devices, memoryMiB, launchers = [], ...more } = this.#kind;
+    const { guestName, devices, memoryMiB, iommu, place, launchers = [] } = this.#kind;
     const launcher = launchers[this.#stops % launchers.length] ?? [];
     const servers = await Promise.all(
       devices.map(({ name, settings }, index) => {
@@ -58,7 +63,8 @@ export class MovingVm {
     const slots = servers.map(({ socketPath }) => ({ socketPath, plugged: true }));
     const guest = await prepare(guestName);
     const shared = { guest, memory: "shared", memoryMiB } as const;
-    const how = { ...shared, devices: slots, incoming, launcher, ...more };
+    const where = { ...(iommu && { iommu }), ...(place && { place }) };
+    const how = { ...shared, devices: slots, incoming, launcher, ...where };
     return { servers, machine: await Machine.start(how) };
   }
 
@@ -103,9 +109,39 @@ export class MovingVm {
     const report = reportOf(result);
     if (report.outcome !== "moved") throw new Error(`${result.output}\n${result.errors}`);
     this.here = to;
-    await from.machine.left();
-    await stopAll(from.servers);
+    const ends = [await from.machine.left(), ...(await stopAll(from.servers))];
+    const bad = ends.find(({ code }) => code !== 0);
+    if (bad !== undefined) throw new Error(`what it left ended with ${JSON.stringify(bad)}`);
+    this.#descriptors ??= this.#descriptorsHere();
     return report;
+  }
+
+  #descriptorsHere(): string {
+    const { servers, machine } = this.here;
+    return [...servers, machine].map((each) => each.descriptors).join();
+  }
+
+  /**
+   * Of all hosts that it was on there is no process and no file any more, but for journals, which are
+   * to stay; the one that it is on has as many descriptors open as the first one it moved to had.
+   */
+  async expectNothingLeft(): Promise<void> {
+    const { servers } = this.here;
+    const isOurs = /^(\d+)(|\.ctl|\.mig|\.journal)$/;
+    const here = servers.map(({ socketPath }) => basename(socketPath));
+    const isStray = (name: string): boolean => {
+      const [, of = "", what] = isOurs.exec(name) ?? [];
+      return what !== ".journal" && !here.includes(of);
+    };
+    const found = () =>
+      [
+        ...readdirSync(this.#folder).filter(isStray),
+        ...processesWith(this.#folder).slice(servers.length + 1),
+        ...[this.#descriptorsHere()].filter((each) => each !== (this.#descriptors ?? each)),
+      ].join(", ");
+    const nothing = () => found() === "" || undefined;
+    const what = () => `end to ${found()} (descriptors before: ${this.#descriptors})`;
+    await until(nothing, leftTimeoutMs, what);
   }
 
   /** Tries to move the VM to a host whose device is another one, and tells how that went. */
@@ -167,8 +203,8 @@ export class MovingVm {
 
 const pathOf = ({ socketPath }: Server): string => socketPath;
 
-async function stopAll(servers: readonly Server[]): Promise<void> {
-  await Promise.all(servers.map((server) => server.stop()));
+async function stopAll(servers: readonly Server[]): Promise<Exit[]> {
+  return await Promise.all(servers.map((server) => server.stop()));
 }
 
 /** The last line that `ferry vm migrate --json` has printed. */

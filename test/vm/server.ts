@@ -56,6 +56,11 @@ export class Server {
     return this.#child.exit === undefined;
   }
 
+  /** How many it has open. */
+  get descriptors(): number {
+    return this.#child.descriptors;
+  }
+
   /** Whether the server has guest memory, of a machine that shares it, open or mapped. */
   get holdsGuestMemory(): boolean {
     const folder = `/proc/${this.#child.pid}`;

@@ -3,18 +3,18 @@
  * guest's driver is at work all the time, and must find nothing.
  */
 
-import { getDiffieHellman } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { busyCommand, usualMode } from "./hisi-algorithms.ts";
-import { type Accelerator, accelerators } from "./hisi-machine.ts";
-import { powerCommand, pressure } from "./hisi-work.ts";
+import { accelerating, type GuestWork, helloWork, sec2Work, Watch } from "./guest-work.ts";
 import { MovingVm, type MovingVmKind } from "./moving-vm.ts";
-import { suites } from "./recipe.ts";
 
 const groupTypes = "cat /sys/bus/pci/devices/*/iommu_group/type";
 
-interface Row extends MovingVmKind {
+/** How often in a row the VMs move that are for that. */
+const chained = Number(process.env["FERRY_HOPS"] ?? 2);
+
+interface Row extends Pick<MovingVmKind, "iommu" | "place"> {
   readonly title: string;
+  readonly work: GuestWork;
   /** How often it moves at first; every hop is a new QEMU and a new server. */
   readonly hops: number;
   /** Whether it does nothing but move: nothing is said about failures. */
@@ -23,13 +23,6 @@ interface Row extends MovingVmKind {
   readonly masks?: boolean;
   /** Settings of a device that does not take its state. */
   readonly misfit: readonly string[];
-  /** Sets the driver up and gives it work without end. */
-  readonly begin: string;
-  /** How much work has been done, as numbers that grow. */
-  readonly done: string;
-  /** Ends the work and prints how all of it went. */
-  readonly end: string;
-  readonly right: RegExp;
 }
 
 /** A guest that has its driver test a device without end. */
@@ -40,73 +33,25 @@ const hello = (
 ): Row => ({
   title: `hello in an x86 guest, ${interrupts}, ${where.iommu ?? where.place ?? "root port"}`,
   ...where,
-  ...{ hops, guestName: "amd64", memoryMiB: 512 },
-  ...{ devices: [{ name: "hello", settings: [] }], misfit: ["msix=false"] },
-  begin:
-    `load ${interrupts} && complaints > /dev/null ` +
-    "&& { (until [ -e /stop ]; do selftest; done > /results 2>&1) & echo $! > /pid; }",
-  done: "wc -l < /results",
-  end: "touch /stop; within 20 test ! -d /proc/$(cat /pid); sort /results | uniq -c",
-  right: /^ +\d+ RESULT \S+ ok /,
+  ...{ hops, work: helloWork(interrupts), misfit: ["msix=false"] },
 });
-
-const group = getDiffieHellman("modp5");
-group.generateKeys();
-
-/** What each accelerator is given to do, again and again. */
-const work: Readonly<Record<Accelerator, string>> = {
-  sec2: busyCommand(usualMode(suites.stable)),
-  zip: pressure.command,
-  hpre: powerCommand(group.getPrime(), group.getGenerator(), group.getPrivateKey()),
-};
-
-/** SEC2 under its driver, which is given requests without end. */
-const sec2Work = {
-  begin:
-    "prerequisites && insmod hisi_sec2.ko && within 200 tested sec2 && complaints > /dev/null " +
-    `&& busy sec2 ${busyCommand(usualMode(suites.stable))}`,
-  done: "counter sec2 recv_cnt",
-  end: "idle sec2",
-  right: /^ +1 RESULT \S+ ok requests=\d+ errors=0$/,
-};
 
 const rows: readonly Row[] = [
   {
     title: "SEC2 with Linux's driver in an arm64 guest",
-    hops: 3,
-    ...{ guestName: "arm64", memoryMiB: 1024, misfit: ["vectors=single"] },
-    devices: [{ name: "hisi-sec2", settings: ["vectors=split"] }],
-    ...sec2Work,
+    ...{ hops: 3, misfit: ["vectors=single"] },
+    work: sec2Work(1024, ["vectors=split"]),
   },
   {
     title: "SEC2, ZIP and HPRE with Linux's drivers in an arm64 guest",
-    hops: 2,
-    ...{ guestName: "arm64", memoryMiB: 1536, misfit: ["vectors=single"] },
-    devices: accelerators.map((name) => ({ name: `hisi-${name}`, settings: ["vectors=split"] })),
-    begin: [
-      "prerequisites",
-      ...accelerators.map((name) => `insmod hisi_${name}.ko && within 200 tested ${name}`),
-      "swap deflate && complaints > /dev/null",
-      ...accelerators.map((name) => `busy ${name} ${work[name]}`),
-    ].join(" && "),
-    done: accelerators.map((name) => `counter ${name} recv_cnt`).join("; "),
-    end: accelerators.map((name) => `idle ${name}`).join("; "),
-    right: new RegExp(
-      [
-        "^ +1 RESULT \\S+ ok requests=\\d+ errors=0$",
-        `^ +\\d+ ${pressure.result}$`,
-        `^ +\\d+ RESULT dh ok 0*${group.getPublicKey("hex").replace(/^0+/, "")}$`,
-      ].join("|"),
-    ),
+    ...{ hops: chained, misfit: ["vectors=single"], work: accelerating },
   },
   {
     title: "SEC2 with Linux's driver in an arm64 guest, behind an IOMMU",
-    ...{ hops: 2, briefly: true, iommu: "virtio" },
-    ...{ guestName: "arm64", memoryMiB: 1536, misfit: [] },
-    devices: [{ name: "hisi-sec2", settings: ["vectors=single"] }],
-    ...sec2Work,
+    ...{ hops: 2, briefly: true, iommu: "virtio", misfit: [] },
+    work: sec2Work(1536, ["vectors=single"]),
   },
-  hello("msix", 2, { masks: true }),
+  hello("msix", chained, { masks: true }),
   hello("msix", 2, { iommu: "intel" }),
   ...(["root bus", "switch", "PCI bridge"] as const).map((place) => {
     return hello("msix", 1, { place, briefly: true });
@@ -118,24 +63,18 @@ const rows: readonly Row[] = [
 for (const row of rows) describe(row.title, () => hopTests(row));
 
 function hopTests(row: Row): void {
-  const { title, hops, briefly, masks, misfit, begin, done, end, right, ...kind } = row;
+  const { title, hops, briefly, masks, misfit, work, ...where } = row;
   let vm: MovingVm;
-  const count = async () => (await vm.guest(done)).trim().split("\n").map(Number);
+  let watch: Watch;
 
   beforeAll(async () => {
-    vm = await MovingVm.start(kind);
-    await vm.guest(begin, 300_000);
+    vm = await MovingVm.start({ ...work, ...where });
+    watch = new Watch(work, (...command) => vm.guest(...command));
+    await watch.begin();
     // Otherwise the guest would not use it, and nothing would be unmapped.
-    if (kind.iommu !== undefined) expect(await vm.guest(groupTypes)).toMatch(/^DMA(-FQ)?$/m);
+    if (where.iommu !== undefined) expect(await vm.guest(groupTypes)).toMatch(/^DMA(-FQ)?$/m);
   });
   afterAll(() => vm?.end());
-
-  const expectWork = async (): Promise<void> => {
-    const before = await count();
-    await vm.guest("sleep 2");
-    const now = await count();
-    expect(now.filter((each, index) => each <= (before[index] ?? 0))).toEqual([]);
-  };
 
   for (let hop = 1; hop <= hops; hop++) {
     test(`the VM moves, and works on there (hop ${hop})`, async () => {
@@ -144,34 +83,36 @@ function hopTests(row: Row): void {
       console.log(`vm: ${title}: stood still for ${blackoutMs?.toFixed(1)} ms`);
       console.log(`vm: ${times.join(", ")}; ${notes.join(" ")}`);
       expect(blackoutMs).toBeGreaterThan(0);
-      await expectWork();
+      await watch.expectGoesOn();
     });
   }
+
+  test("what it has left behind it is nothing", () => vm.expectNothingLeft());
 
   const failureTests = (): void => {
     test("a VM whose target dies at the switch goes on where it was", async () => {
       const { outcome, sentence } = await vm.brokenHop();
       expect(outcome, sentence).toBe("kept");
       expect(sentence).toContain("where it is running");
-      await expectWork();
+      await watch.expectGoesOn();
     });
 
     test("a VM whose device does not fit there goes on where it was", async () => {
       const { outcome, sentence } = await vm.refusedHop(misfit);
       expect(outcome, sentence).toBe("kept");
       expect(sentence).toContain("where it is running");
-      await expectWork();
+      await watch.expectGoesOn();
     });
 
     test("the VM moves after all of that", async () => {
       const { blackoutMs } = await vm.hop();
       expect(blackoutMs).toBeGreaterThan(0);
-      await expectWork();
+      await watch.expectGoesOn();
     });
   };
   if (briefly !== true) failureTests();
 
-  const last = kind.devices.length - 1;
+  const last = work.devices.length - 1;
   if (last > 0) {
     test("a VM whose last device is refused gets the others back and goes on", async () => {
       const { outcome, sentence, phases } = await vm.returnedHop(last);
@@ -179,16 +120,12 @@ function hopTests(row: Row): void {
       expect(sentence).toContain("where it is running");
       const handOver = phases.find(({ phase }) => phase === "hand over");
       expect(handOver?.result).toBe("failed");
-      await expectWork();
+      await watch.expectGoesOn();
     });
   }
 
-  test("all that was computed is right, and the kernel has no complaint", async () => {
-    const lines = (await vm.guest(end)).split("\n").filter((line) => line !== "");
-    expect(lines.length).toBeGreaterThan(0);
-    expect(lines.filter((line) => !right.test(line))).toEqual([]);
-    expect(await vm.guest("complaints")).toBe("");
-  });
+  test("all that was computed is right, and the kernel has no complaint", () =>
+    watch.expectRight());
 
   if (masks === true) {
     test("a mask of all vectors stays, and what waits behind it comes when it goes", async () => {

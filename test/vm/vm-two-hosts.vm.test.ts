@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ferry } from "../cli/run.ts";
+import { helloWork, Watch } from "./guest-work.ts";
 import { MovingVm } from "./moving-vm.ts";
 import { connectNamespaces, Namespace, removeNamespaces } from "./namespaces.ts";
 
@@ -25,16 +26,15 @@ if (why !== null) console.log(`vm: skipped: ${why}`);
 
 describe.skipIf(why !== null)("a VM moves between two hosts", () => {
   let vm: MovingVm;
+  const work = helloWork("msi", ["msix=false"]);
+  const watch = new Watch(work, (...command) => vm.guest(...command));
   const pki = mkdtempSync(join(tmpdir(), "fvp-"));
 
   beforeAll(async () => {
     await ferry("pki", pki, "--host", "alice", "--host", "bob");
     const launchers = [hosts.alice.launcher, hosts.bob.launcher];
-    const devices = [{ name: "hello", settings: ["msix=false"] }];
-    const what = { guestName: "amd64", devices, memoryMiB: 512 } as const;
-    vm = await MovingVm.start({ ...what, launchers });
-    await vm.guest("load msi && complaints > /dev/null");
-    await vm.guest("{ until [ -e /stop ]; do selftest; done > /results 2>&1; } & echo $! > /pid");
+    vm = await MovingVm.start({ ...work, launchers });
+    await watch.begin();
   });
   afterAll(async () => {
     await vm?.end();
@@ -48,13 +48,6 @@ describe.skipIf(why !== null)("a VM moves between two hosts", () => {
     ...["--memory", `tcp:${hosts[to].address}:${memoryPort}`],
   ];
 
-  const expectWork = async (): Promise<void> => {
-    const count = async (): Promise<number> => Number(await vm.guest("wc -l < /results"));
-    const before = await count();
-    await vm.guest("sleep 1");
-    expect(await count()).toBeGreaterThan(before);
-  };
-
   test.each([
     ["alice", "bob"],
     ["bob", "alice"],
@@ -64,7 +57,7 @@ describe.skipIf(why !== null)("a VM moves between two hosts", () => {
     console.log(`vm: two hosts: stood still for ${blackoutMs?.toFixed(1)} ms`);
     expect(blackoutMs, sentence).toBeGreaterThan(0);
     expect(hosts[to].receivedBytes - before).toBeGreaterThan(memoryBytes);
-    await expectWork();
+    await watch.expectGoesOn();
   });
 
   test("a host that is not the one that may send stays where it was", async () => {
@@ -75,12 +68,9 @@ describe.skipIf(why !== null)("a VM moves between two hosts", () => {
     expect(outcome).toBe("kept");
     expect(sentence).toContain("where it is running");
     expect(sentence).toContain("no device is on offer here for this host");
-    await expectWork();
+    await watch.expectGoesOn();
   });
 
-  test("all that was computed is right, and the kernel has no complaint", async () => {
-    await vm.guest("touch /stop; within 20 test ! -d /proc/$(cat /pid)");
-    expect(await vm.guest("grep -vc ' ok ' /results || true")).toBe("0\n");
-    expect(await vm.guest("complaints")).toBe("");
-  });
+  test("all that was computed is right, and the kernel has no complaint", () =>
+    watch.expectRight());
 });

@@ -43,6 +43,12 @@ vf_reset() {
 # counter NAME COUNTER: one of the driver's counters in debugfs.
 counter() { cat "/sys/kernel/debug/hisi_$1/$(vf "$1")/${1%2}_dfx/$2"; }
 
+# outstanding NAME: requests that the driver has sent and not had back.
+outstanding() { echo $(($(counter "$1" send_cnt) - $(counter "$1" recv_cnt))); }
+
+# interrupts NAME: how often the accelerator has interrupted.
+interrupts() { awk -v name="$1" '/PCI-MSI/ && $0 ~ name { n += $2 + $3 } END { print n + 0 }' /proc/interrupts; }
+
 # algorithms NAME: "DRIVER SELFTEST" of every algorithm that a module registered.
 algorithms() {
   awk -v module="hisi_$1" '
