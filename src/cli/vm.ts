@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { FerryError } from "../base/errors.ts";
 import { hostClock } from "../host/host-clock.ts";
 import type { MigrationEvent } from "../migration/hosts/events.ts";
+import type { Around } from "../migration/hosts/phases.ts";
 import { Recorder } from "../migration/hosts/report.ts";
 import { DeviceServer } from "../vm/device-server.ts";
 import { type Meeting, meetingAt, sameUser } from "../vm/meeting.ts";
@@ -72,7 +73,7 @@ const openDevice = ({ id, from, to }: Named, link: Meeting): VmDevice =>
 
 const linkOf = (server: string): string => `unix:${server}.mig`;
 
-async function migrate(options: VmOptions): Promise<void> {
+async function migrate(options: VmOptions, around?: Around): Promise<void> {
   const { json } = options;
   const wanted = namedDevices(options);
   const [{ to: first = "" } = {}] = wanted;
@@ -93,7 +94,7 @@ async function migrate(options: VmOptions): Promise<void> {
     else if (line !== null) print(line);
   };
   const how = { devices, memory, precopyMs: options.within * 1000 };
-  const move = new VmMove(from, to, how, tell);
+  const move = new VmMove(from, to, how, tell, around);
   const end = (): void => move.abort("it was interrupted.");
   process.on("SIGINT", end).on("SIGTERM", end);
   try {
@@ -143,8 +144,8 @@ const another = (text: string, before: readonly string[] = []): readonly string[
 
 const seconds = (text: string): number => parseCount(text, "--within", 86_400);
 
-/** `ferry vm` and what belongs to it. */
-export function addVm(program: Command): void {
+/** `ferry vm` and what belongs to it; `around` is for tests: what happens around phases. */
+export function addVm(program: Command, around?: Around): void {
   const vm = program.command("vm").description("move a running VM together with its devices");
   const usage = "migrate";
   verb(vm, usage, "move a VM from one QEMU to another one, with its devices", [
@@ -171,6 +172,6 @@ export function addVm(program: Command): void {
     .option("--pki <folder>", "over TLS: the source's certificate, on its host")
     .option("--to-pki <folder>", "over TLS: the target's certificate, on its host")
     .option("--within <seconds>", "for memory, while the VM runs", seconds, defaultWithinSeconds)
-    .action(migrate);
+    .action((options: VmOptions) => migrate(options, around));
   addDoctor(vm);
 }

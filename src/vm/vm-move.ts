@@ -3,7 +3,7 @@ import { hostClock } from "../host/host-clock.ts";
 import { defaultBudgets } from "../migration/hosts/budgets.ts";
 import type { Tell } from "../migration/hosts/events.ts";
 import type { PhaseTime } from "../migration/hosts/link-messages.ts";
-import { goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
+import { type Around, goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
 import type { Fate } from "./device-move.ts";
 import type { PciFunction } from "./pci-place.ts";
 import { type Qemu, vmmBudgets } from "./qemu.ts";
@@ -52,6 +52,7 @@ export class VmMove implements Stage {
   readonly #to: Qemu;
   readonly #request: VmMoveRequest;
   readonly #devices: VmDevices;
+  readonly #around: Around;
   readonly #cancel = new AbortController();
   #ecam = 0;
   #before: Readonly<Record<string, boolean>> | null = null;
@@ -63,12 +64,14 @@ export class VmMove implements Stage {
   /** How long no vCPU ran; null while it is not known. */
   blackoutMs: number | null = null;
 
-  constructor(from: Qemu, to: Qemu, request: VmMoveRequest, tell: Tell) {
+  /** Phases begin at once unless `around` has them wait. */
+  constructor(from: Qemu, to: Qemu, request: VmMoveRequest, tell: Tell, around: Around = {}) {
     this.#from = from;
     this.#to = to;
     this.#request = request;
     this.#devices = new VmDevices(request.devices);
     this.tell = tell;
+    this.#around = around;
   }
 
   get cancel(): AbortSignal {
@@ -85,7 +88,7 @@ export class VmMove implements Stage {
   async migrate(): Promise<{ readonly outcome: VmFate; readonly sentence: string }> {
     const [source, target] = [this.#from, this.#to];
     try {
-      await runPhases(phases, this);
+      await runPhases(phases, this, this.#around);
     } catch (thrown) {
       if (this.#split !== null) {
         return { outcome: "open", sentence: this.#splitSentence(this.#split) };
@@ -97,7 +100,7 @@ export class VmMove implements Stage {
     }
     if (this.#fate === "open") return { outcome: "open", sentence: this.#openSentence() };
     try {
-      for (const phase of thereafter) await runPhases([phase], this);
+      for (const phase of thereafter) await runPhases([phase], this, this.#around);
     } catch (thrown) {
       const where = `The VM and its device are with ${target.path}`;
       return { outcome: "moved", sentence: `${where}, but: ${messageOf(thrown)}` };

@@ -70,7 +70,7 @@ export class FakeDevice {
   /** Whether each server serves the QEMU of its side. */
   serves = { source: true, target: true };
   /** What the target does when the hand-over is up to it. */
-  verdict: "moved" | "kept" | "silent" = "moved";
+  verdict: "moved" | "moved, the target late" | "kept" | "silent" = "moved";
   /** Does the device get as far as before its hand-over? */
   pauses = true;
   /** Where its servers meet, and what each was told of that. */
@@ -188,7 +188,7 @@ export class FakeDevice {
     else if (this.verdict === "silent") this.#begun?.destroy();
     else {
       const event = { kind: "phase", phase: "thaw", step: "ends" };
-      this.#follower?.write(`${JSON.stringify({ event })}\n`);
+      if (this.verdict === "moved") this.#follower?.write(`${JSON.stringify({ event })}\n`);
       this.#end("moved", "The device has moved.");
     }
   }

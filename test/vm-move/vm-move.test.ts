@@ -32,6 +32,12 @@ describe("a VM moves", () => {
     expect(world.state).toEqual({ source: "gone", target: "running" });
   });
 
+  it("though its source says so before its target does", async () => {
+    world.first.verdict = "moved, the target late";
+    expect(await world.move()).toMatchObject({ outcome: "moved" });
+    expect(world.state).toEqual({ source: "gone", target: "running" });
+  });
+
   it.each(["intel-iommu", "virtio-iommu-pci", "arm-smmuv3", "amd-iommu"])(
     "with %s, behind which its device writes by messages",
     async (type) => {

@@ -42,6 +42,10 @@ export class Child {
     this.#process.kill("SIGSTOP");
   }
 
+  resume(): void {
+    this.#process.kill("SIGCONT");
+  }
+
   get pid(): number | undefined {
     return this.#process.pid;
   }

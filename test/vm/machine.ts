@@ -166,9 +166,13 @@ export class Machine {
     return this.#end("SIGKILL");
   }
 
-  /** Stops it where it is, until it is ended. */
+  /** Stops it where it is, until it is resumed or ended. */
   halt(): void {
     this.#child.halt();
+  }
+
+  resume(): void {
+    this.#child.resume();
   }
 
   async #end(signal: NodeJS.Signals): Promise<Exit> {

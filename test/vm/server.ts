@@ -78,9 +78,13 @@ export class Server {
     return this.#child.end("SIGKILL", stopTimeoutMs);
   }
 
-  /** Stops it where it is, until it is ended. */
+  /** Stops it where it is, until it is resumed or ended. */
   halt(): void {
     this.#child.halt();
+  }
+
+  resume(): void {
+    this.#child.resume();
   }
 
   /** Ends the server as an operator does. */
