@@ -9,7 +9,7 @@ import { DeviceServer } from "../vm/device-server.ts";
 import { type Meeting, meetingAt, sameUser } from "../vm/meeting.ts";
 import { Qemu } from "../vm/qemu.ts";
 import { VmDevice } from "../vm/vm-device.ts";
-import { VmMove } from "../vm/vm-move.ts";
+import { type VmEnd, VmMove } from "../vm/vm-move.ts";
 import { renderVmReport, type VmReport } from "../vm/vm-report.ts";
 import { parseCount, verb } from "./arguments.ts";
 import { eventLine } from "./migrate-progress.ts";
@@ -106,17 +106,12 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   }
 }
 
-function finish(
-  { blackoutMs }: VmMove,
-  recorder: Recorder,
-  end: Awaited<ReturnType<VmMove["migrate"]>>,
-  asJson: boolean,
-): void {
+function finish({ blackoutMs }: VmMove, recorder: Recorder, end: VmEnd, asJson: boolean): void {
   const { phases, notes, elapsedMs } = recorder.report(0);
   const report: VmReport = { ...end, elapsedMs, blackoutMs, phases, notes };
   if (asJson) printJson(report);
   else print(renderVmReport(report));
-  if (end.outcome !== "moved") process.exitCode = ExitCode.failed;
+  if (end.outcome !== "moved" || end.trouble !== "") process.exitCode = ExitCode.failed;
 }
 
 /** The daemons have other working folders. */

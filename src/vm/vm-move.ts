@@ -19,8 +19,16 @@ export interface VmMoveRequest {
   readonly precopyMs: number;
 }
 
-/** Which of both has the VM; `nobody` as long as it stands and its device is undecided. */
+/** Which of both has the VM; `open` as long as it stands and its device is undecided. */
 export type VmFate = "moved" | "kept" | "open";
+
+/** How a VM's migration ended: who has it, what is wrong there, and all in a sentence. */
+export interface VmEnd {
+  readonly outcome: VmFate;
+  /** Of a VM that has moved: what failed after that. Empty when nothing did. */
+  readonly trouble: string;
+  readonly sentence: string;
+}
 
 /** The life of a VM's migration. All of it can be undone, the last one until it has decided. */
 const phases: ReadonlyArray<Phase<VmMove>> = [
@@ -85,27 +93,31 @@ export class VmMove implements Stage {
   }
 
   /** Moves the VM, or brings it back; tells which QEMU has it, in a sentence. */
-  async migrate(): Promise<{ readonly outcome: VmFate; readonly sentence: string }> {
+  async migrate(): Promise<VmEnd> {
     const [source, target] = [this.#from, this.#to];
     try {
       await runPhases(phases, this, this.#around);
     } catch (thrown) {
       if (this.#split !== null) {
-        return { outcome: "open", sentence: this.#splitSentence(this.#split) };
+        return { outcome: "open", trouble: "", sentence: this.#splitSentence(this.#split) };
       }
       const state = await source.runState().catch(() => "out of reach");
       const where = `The VM stays with ${source.path}, where it is ${state}`;
       const { why } = await source.progress().catch(() => ({ why: "" }));
-      return { outcome: "kept", sentence: `${where}: ${messageOf(thrown)} ${why}`.trim() };
+      const sentence = `${where}: ${messageOf(thrown)} ${why}`.trim();
+      return { outcome: "kept", trouble: "", sentence };
     }
-    if (this.#fate === "open") return { outcome: "open", sentence: this.#openSentence() };
+    if (this.#fate === "open") {
+      return { outcome: "open", trouble: "", sentence: this.#openSentence() };
+    }
     try {
       for (const phase of thereafter) await runPhases([phase], this, this.#around);
     } catch (thrown) {
+      const trouble = messageOf(thrown);
       const where = `The VM and its device are with ${target.path}`;
-      return { outcome: "moved", sentence: `${where}, but: ${messageOf(thrown)}` };
+      return { outcome: "moved", trouble, sentence: `${where}, but: ${trouble}` };
     }
-    return { outcome: "moved", sentence: `The VM runs with ${target.path}.` };
+    return { outcome: "moved", trouble: "", sentence: `The VM runs with ${target.path}.` };
   }
 
   /** Where the undecided device is, all have to be. */

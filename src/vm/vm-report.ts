@@ -1,12 +1,9 @@
 /** How a VM's migration went, as data and in lines. */
 import type { PhaseRow } from "../migration/hosts/report.ts";
 import { timeText } from "../migration/hosts/report-text.ts";
-import type { VmFate } from "./vm-move.ts";
+import type { VmEnd } from "./vm-move.ts";
 
-export interface VmReport {
-  readonly outcome: VmFate;
-  /** Which QEMU has the VM, and why. */
-  readonly sentence: string;
+export interface VmReport extends VmEnd {
   readonly elapsedMs: number;
   /** From the stop of the source's vCPUs until the target's ran; null when they did not. */
   readonly blackoutMs: number | null;

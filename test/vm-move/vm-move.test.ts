@@ -255,9 +255,10 @@ describe("after the hand-over nothing is taken back:", () => {
 
   it("a target that does not go on has the VM all the same", async () => {
     world.refusals.set("target cont", "not now");
-    const { outcome, sentence } = await world.move();
+    const { outcome, trouble, sentence } = await world.move();
     expect(outcome).toBe("moved");
-    expect(sentence).toContain(`are with ${world.monitors.target.path}, but:`);
+    expect(trouble).toContain("not now");
+    expect(sentence).toContain(`are with ${world.monitors.target.path}, but: ${trouble}`);
     expect(world.log).not.toContain("source quit");
   });
 });

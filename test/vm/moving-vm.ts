@@ -122,8 +122,8 @@ export class MovingVm {
   }
 
   /**
-   * Of all hosts that it was on there is no process and no file any more, but for journals, which are
-   * to stay; the one that it is on has as many descriptors open as the first one it moved to had.
+   * Of all hosts that it was on there is no process and no file any more, but for journals, which
+   * are to stay; the one that it is on has as many descriptors open as the first it moved to had.
    */
   async expectNothingLeft(): Promise<void> {
     const { servers } = this.here;
