@@ -22,6 +22,7 @@ export class DeviceServer {
   readonly #answerMs: number;
   /** Open before anything has to be quick. */
   #line: ControlLine;
+  readonly #closed = new AbortController();
 
   /** `limitMs` is for an answer to something short. */
   constructor(path: string, limitMs = answerMs) {
@@ -42,10 +43,13 @@ export class DeviceServer {
   /** Asks for something that takes its time; hears how it goes until the signal is given. */
   async follow(call: ControlRequest, hear: Hear, enough?: AbortSignal): Promise<unknown> {
     const request = { ...call, device: this.#device };
-    return await askControl(this.#control, request, { hear, ...(enough && { enough }) });
+    const signals = [this.#closed.signal, ...(enough === undefined ? [] : [enough])];
+    return await askControl(this.#control, request, { hear, enough: AbortSignal.any(signals) });
   }
 
+  /** Whatever was asked for goes on, and nobody hears of it: an undecided migration has no end. */
   close(): void {
+    this.#closed.abort();
     this.#line.close();
   }
 }

@@ -26,3 +26,20 @@ it("a server that does not answer is given up, and asked anew", async () => {
   for (const each of callers) each.destroy();
   listener.close();
 });
+
+it("nothing that never ends keeps the tool when it has closed its servers", async () => {
+  const path = `${folder.path}/endless`;
+  const callers: Socket[] = [];
+  const listener = createServer((socket) => {
+    callers.push(socket.on("error", () => {}));
+  }).listen(path);
+  await once(listener, "listening");
+  const server = new DeviceServer(path);
+  const called = once(listener, "connection");
+  const followed = server.follow({ method: "migrate" }, () => {});
+  await called;
+  server.close();
+  await expect(followed).rejects.toThrow(`${path} was left`);
+  for (const each of callers) each.destroy();
+  listener.close();
+});
