@@ -6,9 +6,11 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { askControl } from "../../src/host/control-line.ts";
 import { ferry } from "../cli/run.ts";
+import { isAlive } from "../support/alive.ts";
+import { failing, standsStill } from "../support/failing-versions.ts";
 import { temporaryFolder, until } from "../support/ferry.ts";
 import { Load } from "../support/load.ts";
-import { type Edit, installVersion, program } from "../support/next-version.ts";
+import { installVersion, program } from "../support/next-version.ts";
 
 /** How often a server is upgraded; twenty is the promise, a few show it here. */
 const upgrades = Number(process.env["FERRY_UPGRADES"] ?? 4);
@@ -46,15 +48,6 @@ afterAll(async () => {
   folder[Symbol.dispose]();
 });
 
-/** One that has ended and was not asked after is dead too. */
-function isAlive(pid: number): boolean {
-  try {
-    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
-}
-
 async function upgrade(...more: string[]) {
   return await ferry("upgrade", path, ...more);
 }
@@ -79,54 +72,6 @@ test(`a server is upgraded ${upgrades} times, to the same version and to another
   expect(first.exitCode).toBe(0);
 });
 
-const successionFile = "host/succession.js";
-const dies = 'process.kill(process.pid, "SIGKILL");';
-
-/** Successors that fail: what they are, and what is said of it. */
-const failures: ReadonlyArray<readonly [what: string, edits: readonly Edit[], says: RegExp]> = [
-  [
-    "speaks a later format",
-    [["host/manifest.js", "handoverFormat = 1", "handoverFormat = 2"]],
-    /version 0.1.0, hands over in format 1, this one in format 2/,
-  ],
-  [
-    "calls in a format that this version does not know",
-    [[successionFile, "format: handoverFormat", "format: 7"]],
-    /version 9.1.\d, hands over in format 7, this one in format 1/,
-  ],
-  [
-    "does not know an option of the device",
-    [
-      [
-        "cli/succeeding.js",
-        "await takeOver(this.#host",
-        'manifest.devices[0].options.x = "1";\nthis.#succession = await takeOver(this.#host',
-      ],
-    ],
-    /hello has no option x; it has /,
-  ],
-  [
-    "has another layout of the device's state",
-    [["devices/hello/hello.js", "echoBytesMax = 65536", "echoBytesMax = 32768"]],
-    /hello refused a parked state: EINVAL/,
-  ],
-  [
-    "sends nonsense when it is to be ready",
-    [[successionFile, "ready: 0x52", "ready: 0x51"]],
-    /does not hand over: the successor did not get ready/,
-  ],
-  [
-    "is killed with the devices in its hands",
-    [[successionFile, "if (!say(socket, Word.ready))", `${dies}\nif (!say(socket, Word.ready))`]],
-    /ended with SIGKILL/,
-  ],
-  [
-    "is killed when it has heard that it may go on",
-    [[successionFile, "say(socket, Word.own);", dies]],
-    /ended with SIGKILL/,
-  ],
-];
-
 describe("the old server goes on, and its client has lost nothing, when the successor", () => {
   const kept = async (before: Serving, done: Awaited<ReturnType<typeof upgrade>>) => {
     expect(done.code).toBe(1);
@@ -139,7 +84,7 @@ describe("the old server goes on, and its client has lost nothing, when the succ
     await load.progress(3);
   };
 
-  for (const [i, [what, edits, says]] of failures.entries()) {
+  for (const [i, { what, edits, says }] of failing.entries()) {
     test(what, { timeout: 30_000 }, async () => {
       const next = installVersion(folder.path, `9.1.${i}`, ...edits);
       const before = await serving();
@@ -170,13 +115,11 @@ describe("the old server goes on, and its client has lost nothing, when the succ
     await until(() => !isAlive(pid), "what it had started ends");
   });
 
-  test("takes the devices and then stands still", { timeout: 30_000 }, async () => {
-    const stands = 'process.kill(process.pid, "SIGSTOP");';
-    const say = "if (!say(socket, Word.ready))";
-    const next = installVersion(folder.path, "9.2.0", [successionFile, say, `${stands}\n${say}`]);
+  test(standsStill.what, { timeout: 30_000 }, async () => {
+    const next = installVersion(folder.path, "9.2.0", ...standsStill.edits);
     const before = await serving();
     const done = await upgrade("--with", next, "--within", "6");
-    expect(done.errors).toContain("it said nothing for 6 s, and was ended");
+    expect(done.errors).toMatch(standsStill.says);
     await kept(before, done);
     expect(log()).toContain("not handed over: the successor did not get ready");
   });

@@ -2,19 +2,15 @@
  * A device changes its server under a running QEMU, there and back, while the guest's driver is at
  * work: neither the guest nor QEMU must find anything.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { SwapReport } from "../../src/host/swap-source.ts";
 import { ferry } from "../cli/run.ts";
-import { type GuestWork, helloWork, sec2Work, Watch } from "./guest-work.ts";
-import { Machine } from "./machine.ts";
-import { prepare } from "./prepare.ts";
-import { Server } from "./server.ts";
+import { type GuestWork, helloWork, sec2Work } from "./guest-work.ts";
+import type { Server } from "./server.ts";
+import { WorkingVm } from "./working-vm.ts";
 
 /** How often the device changes its server in each guest. */
-const swaps = 6;
+const swaps = Number(process.env["FERRY_SWAPS"] ?? 6);
 
 const rows: ReadonlyArray<{ readonly title: string; readonly work: GuestWork }> = [
   { title: "hello in an x86 guest, with msix interrupts", work: helloWork("msix") },
@@ -23,49 +19,25 @@ const rows: ReadonlyArray<{ readonly title: string; readonly work: GuestWork }> 
 ];
 
 describe.each(rows)("$title", ({ title, work }) => {
-  const folder = mkdtempSync(join(tmpdir(), "fvs-"));
-  let servers: Server[] = [];
-  let machine: Machine;
-  const watch = new Watch(work, (...command) => machine.guest(...command));
-
+  let vm: WorkingVm;
   beforeAll(async () => {
-    const {
-      guestName,
-      memoryMiB,
-      devices: [device],
-    } = work;
-    const start = (name: string) => Server.start(device?.name ?? "", join(folder, name));
-    servers = await Promise.all(["a", "b"].map(start));
-    const devices = [{ socketPath: servers[0]?.socketPath as string, plugged: true }];
-    const guest = await prepare(guestName);
-    machine = await Machine.start({ guest, memory: "shared", memoryMiB, devices });
-    await watch.begin();
+    vm = await WorkingVm.start(work, 2);
   });
-  afterAll(async () => {
-    await machine?.stop();
-    for (const server of servers) await server.stop();
-    rmSync(folder, { recursive: true });
-  });
+  afterAll(() => vm?.end());
 
-  test(`works on through ${swaps} swaps`, async () => {
+  test(`works on through ${swaps} swaps`, { timeout: swaps * 60_000 }, async () => {
     for (let i = 0; i < swaps; i++) {
-      const [from, to] = [servers[i % 2], servers[(i + 1) % 2]] as [Server, Server];
-      const { output, errors } = await ferry(
-        "swap",
-        from.socketPath,
-        "--to",
-        to.socketPath,
-        "--json",
-      );
-      expect(errors).toBe("");
-      const report = JSON.parse(output) as SwapReport;
+      const [from, to] = [vm.servers[i % 2], vm.servers[(i + 1) % 2]] as [Server, Server];
+      const done = await ferry("swap", from.socketPath, "--to", to.socketPath, "--json");
+      expect(done.errors).toBe("");
+      const report = JSON.parse(done.output) as SwapReport;
       expect(report).toMatchObject({ connected: true, trouble: "" });
       expect([from, to].map((server) => server.holdsGuestMemory)).toEqual([false, true]);
       console.log(`vm: ${title}: swapped, held for ${report.heldMs.toFixed(1)} ms`);
-      await watch.expectGoesOn();
+      await vm.watch.expectGoesOn();
     }
   });
 
   test("all that was computed is right, and the kernel has no complaint", () =>
-    watch.expectRight());
+    vm.watch.expectRight());
 });
