@@ -20,7 +20,7 @@ import type { Random } from "../test/fuzz/random.ts";
 import type { Control, Kind, Life, Model } from "./kind.ts";
 import type { World } from "./world.ts";
 
-const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [] };
+const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [], files: [] };
 /** A letter takes so long to its thread at most. */
 const mailMsMax = 3;
 /** Bytes of the stream that are read at once, so that a stream is several messages. */

@@ -2,6 +2,7 @@ import type { Hooks, RegisterBank } from "../base/register-bank.ts";
 import type { Registers, RegisterTable } from "../base/registers.ts";
 import type { DeviceState } from "./device-state.ts";
 import type { Shadow } from "./shadow.ts";
+import type { MmapOffer } from "./vfio-device.ts";
 
 /** Up to here a loop over the bytes is faster than a view and a copy. */
 const loopBytes = 64;
@@ -51,6 +52,18 @@ export class Bar {
   /** Descriptor of the file behind it; -1 when clients cannot map it. */
   get fd(): number {
     return this.shadow?.fd ?? -1;
+  }
+
+  /** What clients may map; the file is another one once one was taken. */
+  offer(areas: MmapOffer["areas"]): MmapOffer {
+    const fdOf = (): number => this.fd;
+    return {
+      offset: 0,
+      areas,
+      get fd(): number {
+        return fdOf();
+      },
+    };
   }
 
   /** Lays registers over the start. */

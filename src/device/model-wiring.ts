@@ -1,7 +1,9 @@
 /** Handing the client's mappings and eventfds from one process to its successor. */
+import { errno } from "../base/errno.ts";
 import type { GuestFile } from "../memory/guest-file.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { closeFd, duplicate } from "../sys/descriptors.ts";
+import type { Bar } from "./bar.ts";
 import type { Interrupts } from "./interrupts.ts";
 import type { IoEventfds } from "./io-eventfds.ts";
 import type { DmaMapping, Wiring } from "./vfio-device.ts";
@@ -21,18 +23,31 @@ export class ModelWiring {
   readonly #memory: GuestMemory;
   readonly #interrupts: Interrupts;
   readonly #ioEventfds: IoEventfds;
+  readonly #bars: ReadonlyArray<Bar | undefined>;
 
-  constructor(memory: GuestMemory, interrupts: Interrupts, ioEventfds: IoEventfds) {
+  constructor(
+    memory: GuestMemory,
+    interrupts: Interrupts,
+    ioEventfds: IoEventfds,
+    bars: ReadonlyArray<Bar | undefined>,
+  ) {
     this.#memory = memory;
     this.#interrupts = interrupts;
     this.#ioEventfds = ioEventfds;
+    this.#bars = bars;
   }
 
   /** As it is; null while a dirty log is on. The descriptors stay where they are. */
   copy(): Wiring | null {
     if (this.#memory.logging) return null;
     const mappings = mappingsOf(this.#memory, ({ fd }) => fd);
-    return { mappings, irqs: this.#interrupts.wires(), ioEventfds: this.#ioEventfds.wires };
+    const irqs = this.#interrupts.wires();
+    return { mappings, irqs, ioEventfds: this.#ioEventfds.wires, files: this.#files };
+  }
+
+  get #files(): Wiring["files"] {
+    const files = this.#bars.map((bar, region) => ({ region, fd: bar?.fd ?? -1 }));
+    return files.filter(({ fd }) => fd >= 0);
   }
 
   /** Lets go of all of it; mappings of one file have the same descriptor. */
@@ -48,7 +63,8 @@ export class ModelWiring {
       return fd;
     });
     this.#memory.unmapAll();
-    return { mappings, irqs, ioEventfds };
+    const files = this.#files.map(({ region, fd }) => ({ region, fd: duplicate(fd) }));
+    return { mappings, irqs, ioEventfds, files };
   }
 
   /** Takes wiring; its descriptors are gone when it does not fit, and then a part may be wired. */
@@ -56,7 +72,33 @@ export class ModelWiring {
     const refused = this.#interrupts.rewire(wiring.irqs);
     if (refused < 0) closeWiring(wiring);
     else this.#ioEventfds.rewire(wiring.ioEventfds);
-    return refused || takeMappings(this.#memory, wiring.mappings);
+    if (refused < 0) return refused;
+    // Files are last: what fails after that would be undone in what a client still has mapped.
+    let result = takeMappings(this.#memory, wiring.mappings);
+    for (const { region, fd } of wiring.files) {
+      if (result < 0) closeFd(fd);
+      else result = this.#bars[region]?.shadow?.take(fd) ?? -errno.EINVAL;
+    }
+    return result;
+  }
+
+  /**
+   * Takes parked wiring together with its state, which `takeState` does; then all of it is joined
+   * if the device runs. Clients store to what they have mapped all the while, and that wins over
+   * the state: their files are not shown it.
+   */
+  takeUp(wiring: Wiring, takeState: () => number): number {
+    const shadows = wiring.files.map(({ region }) => this.#bars[region]?.shadow);
+    const fits = wiring.files.every(({ fd }, index) => shadows[index]?.fits(fd) === true);
+    if (fits) for (const shadow of shadows) shadow?.part();
+    const refused = fits ? takeState() : -errno.EINVAL;
+    if (refused < 0) closeWiring(wiring);
+    return refused || this.take(wiring);
+  }
+
+  /** What clients have mapped is the device's memory. */
+  join(): void {
+    for (const bar of this.#bars) bar?.shadow?.join();
   }
 }
 
@@ -76,10 +118,10 @@ function takeMappings(memory: GuestMemory, mappings: readonly DmaMapping[]): num
 }
 
 /** Closes every descriptor of wiring that nobody takes. */
-export function closeWiring({ mappings, irqs, ioEventfds }: Wiring): void {
+export function closeWiring({ mappings, irqs, ioEventfds, files }: Wiring): void {
   const fds = new Set<number>();
   for (const { fd } of mappings) fds.add(fd);
   for (const { trigger, unmask } of irqs) fds.add(trigger).add(unmask);
-  for (const { fd } of ioEventfds) fds.add(fd);
+  for (const { fd } of [...ioEventfds, ...files]) fds.add(fd);
   for (const fd of fds) closeFd(fd);
 }

@@ -19,7 +19,7 @@ import { DmaStep } from "./dma-step.ts";
 import { Interrupts, interruptBytes, interruptCounts } from "./interrupts.ts";
 import { type IoEventfdDescription, IoEventfds } from "./io-eventfds.ts";
 import { MigrationModel, migrationBytes } from "./migration-model.ts";
-import { closeWiring, ModelWiring } from "./model-wiring.ts";
+import { ModelWiring } from "./model-wiring.ts";
 import { Shadow } from "./shadow.ts";
 import { StateImage } from "./state-image.ts";
 import { type Sections, StateLayout } from "./state-layout.ts";
@@ -129,7 +129,7 @@ export abstract class PciModel implements VfioDevice {
     );
     const counts = interruptCounts(description);
     this.interrupts = new Interrupts(counts, this.config, state.view, this.#at("interrupts"));
-    this.#wiring = new ModelWiring(this.memory, this.interrupts, this.#ioEventfds);
+    this.#wiring = new ModelWiring(this.memory, this.interrupts, this.#ioEventfds, this.#bars);
     const device = {
       image: new StateImage(state),
       stop: () => this.#stop(),
@@ -168,7 +168,7 @@ export abstract class PciModel implements VfioDevice {
     if (bar === undefined) return noRegion;
     const mapped = bars[index]?.mapped ?? false;
     const areas = typeof mapped === "boolean" ? null : mapped;
-    const mmap = mapped === false ? null : { fd: bar.fd, offset: 0, areas };
+    const mmap = mapped === false ? null : bar.offer(areas);
     return { ...access, size: bar.size, mmap };
   }
 
@@ -375,12 +375,12 @@ export abstract class PciModel implements VfioDevice {
   }
 
   takeUp(wiring: Wiring, state: Uint8Array): number {
-    const refused = this.#takeState(state);
-    if (refused < 0) closeWiring(wiring);
-    const result = refused || this.wire(wiring);
-    if (result === 0) return 0;
-    this.reset();
-    this.detach();
+    const result = this.#wiring.takeUp(wiring, () => this.#takeState(state));
+    if (result < 0) {
+      this.reset();
+      this.detach();
+    }
+    if (this.#migration.running) this.#wiring.join();
     return result;
   }
 

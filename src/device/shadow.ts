@@ -1,6 +1,6 @@
 import { assert } from "../base/assert.ts";
 import * as k from "../sys/constants.ts";
-import { addSeals, createMemfd } from "../sys/descriptors.ts";
+import { addSeals, closeFd, createMemfd, fileSize, sealsOf } from "../sys/descriptors.ts";
 import { Window } from "../sys/window.ts";
 
 const seals = k.F_SEAL_SHRINK | k.F_SEAL_GROW | k.F_SEAL_SEAL;
@@ -14,13 +14,12 @@ const seals = k.F_SEAL_SHRINK | k.F_SEAL_GROW | k.F_SEAL_SEAL;
  * state wins over every store in between.
  */
 export class Shadow {
-  /** The file, which a client maps; sealed, so that it cannot take pages away from under us. */
-  readonly fd: number;
   /** What clients see. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** The same memory in the device's state. */
   readonly record: Uint8Array<ArrayBuffer>;
   readonly #window: Window;
+  #fd: number;
   #live = true;
 
   constructor(name: string, record: Uint8Array<ArrayBuffer>) {
@@ -31,10 +30,32 @@ export class Shadow {
     assert(fd >= 0 && window !== null, `no memory for ${name}: ${fd}`);
     const laid = window.lay(fd, 0, size, true);
     assert(laid === 0 && addSeals(fd, seals) === 0, `${name} cannot be mapped: ${laid}`);
-    this.fd = fd;
+    this.#fd = fd;
     this.#window = window;
     this.bytes = window.bytes;
     this.record = record;
+  }
+
+  /** The file, which a client maps; sealed, so that it cannot take pages away from under us. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Whether a descriptor is of such a file. */
+  fits(fd: number): boolean {
+    return fileSize(fd) === this.bytes.length && (sealsOf(fd) & seals) === seals;
+  }
+
+  /**
+   * Takes the file of another device in place of this one, with all that is stored there, and its
+   * descriptor; 0 or a negated errno.
+   */
+  take(fd: number): number {
+    const laid = this.#window.lay(fd, 0, this.bytes.length, true);
+    closeFd(laid < 0 ? fd : this.#fd);
+    if (laid < 0) return laid;
+    this.#fd = fd;
+    return 0;
   }
 
   /** Is the file the device's memory at the moment? */

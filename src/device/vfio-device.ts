@@ -224,4 +224,6 @@ export interface Wiring {
   readonly irqs: readonly IrqWire[];
   /** Descriptors of ioeventfds that the client holds, with the region that they belong to. */
   readonly ioEventfds: ReadonlyArray<IoEventfd & { readonly region: number }>;
+  /** Files that the client may have mapped, which nobody can take back: each is its region's. */
+  readonly files: ReadonlyArray<{ readonly region: number; readonly fd: number }>;
 }

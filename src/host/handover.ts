@@ -67,6 +67,7 @@ const mapWiring = (wiring: Wiring, map: FdMap): Wiring => ({
     ...each,
     fd: map(each.fd),
   })),
+  files: wiring.files.map((each) => ({ ...each, fd: map(each.fd) })),
 });
 
 /** The cargo with every descriptor replaced by what `map` says; -1 stays -1. */

@@ -39,7 +39,7 @@ const interrupted = (): boolean => {
 const session = new Session(device, interrupted, () => performance.now());
 const desk = new MigrationDesk(device.name, made.migratable, session);
 const idle = new IdleTurns(device);
-const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [] };
+const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [], files: [] };
 let stopped = false;
 
 /** A device at rest; its client, if there is one, waits. */

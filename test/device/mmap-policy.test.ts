@@ -1,8 +1,11 @@
+import { readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { errno } from "../../src/base/errno.ts";
 import { create as createBench } from "../../src/devices/bench/index.ts";
 import { create as createBulk } from "../../src/devices/bulk/index.ts";
 import { create as createHello } from "../../src/devices/hello/index.ts";
 import { MigState } from "../../src/spec/vfio.ts";
+import { createMemfd, duplicate } from "../../src/sys/descriptors.ts";
 import { Window } from "../../src/sys/window.ts";
 import { Vmm } from "./vmm.ts";
 
@@ -23,14 +26,27 @@ const subjects: readonly Subject[] = [
   ["bulk", createBulk, { memoryMiB: "1" }, 2, 0x8000],
 ];
 
-const make = ([, create, options, region, at]: Subject) => {
-  const vmm = new Vmm(create({ ...options, mmap: "trusted" }));
-  const offer = vmm.device.regions[region];
+/** A region as a client sees it that maps it now. */
+function mapped({ device }: Vmm, region: number): Uint8Array {
+  const offer = device.regions[region];
   const window = Window.reserve(offer?.size ?? 0);
   expect(window?.lay(offer?.mmap?.fd ?? -1, 0, offer?.size ?? 0, true)).toBe(0);
-  const seen = window?.bytes ?? new Uint8Array(0);
+  return window?.bytes ?? new Uint8Array(0);
+}
+
+const openFds = () => readdirSync("/proc/self/fd").length;
+
+const make = ([, create, options, region, at]: Subject) => {
+  const vmm = new Vmm(create({ ...options, mmap: "trusted" }));
+  const seen = mapped(vmm, region);
   const shown = () => [vmm.read(region, at, 1), seen[at]];
   return { vmm, seen, shown };
+};
+
+const parked = ({ device }: Vmm) => {
+  const wiring = device.park();
+  if (wiring === null) throw new Error("it cannot be parked");
+  return { wiring, state: (device.state ?? new Uint8Array(0)).slice() };
 };
 
 describe.each(subjects)("a mapping of %s that is kept", (...subject) => {
@@ -69,11 +85,43 @@ describe.each(subjects)("a mapping of %s that is kept", (...subject) => {
   it("is a part of the state that a successor takes up", () => {
     const { vmm, seen } = make(subject);
     seen[at] = 6;
-    const successor = make(subject);
-    const wiring = vmm.device.park() ?? { mappings: [], irqs: [], ioEventfds: [] };
-    const state = (vmm.device.state ?? new Uint8Array(0)).slice();
-    expect(successor.vmm.device.takeUp(wiring, state)).toBe(0);
-    expect(successor.shown()).toEqual([6, 6]);
+    const { wiring, state } = parked(vmm);
+    seen[at] = 7;
+    const successor = new Vmm(create({ ...options, mmap: "trusted" }));
+    const before = openFds();
+    expect(successor.device.takeUp(wiring, state)).toBe(0);
+    expect(openFds(), "what it had itself is closed").toBe(before - 1);
+    const shown = () => [successor.read(region, at, 1), seen[at]];
+    expect(shown(), "what was stored meanwhile too").toEqual([7, 7]);
+    seen[at] = 8;
+    expect(shown()).toEqual([8, 8]);
+    successor.write(region, at, 9, 1);
+    expect(shown()).toEqual([9, 9]);
+    expect(successor.move(MigState.stopCopy)).toBe(0);
+    seen[at] = 10;
+    expect(shown(), "the device stands still").toEqual([9, 10]);
+    expect(mapped(successor, region)[at], "whoever maps it now has the same").toBe(10);
+  });
+
+  it("is as it was when nobody has taken it up", () => {
+    const { vmm, seen, shown } = make(subject);
+    seen[at] = 6;
+    const { wiring, state } = parked(vmm);
+    seen[at] = 7;
+    const [file] = wiring.files;
+    const stranger = create({ ...options, mmap: "never" });
+    const other = create({ ...options, mmap: "trusted" });
+    const before = openFds();
+    const lent = { ...wiring, files: [{ region, fd: duplicate(file?.fd ?? -1) }] };
+    expect(stranger.takeUp(lent, state)).toBeLessThan(0);
+    const small = { ...wiring, files: [{ region, fd: createMemfd("small", 4096) }] };
+    expect(other.takeUp(small, state)).toBe(-errno.EINVAL);
+    expect(shown()).toEqual([7, 7]);
+    expect(vmm.device.takeUp(wiring, state)).toBe(0);
+    expect(openFds()).toBe(before - 1);
+    expect(shown()).toEqual([7, 7]);
+    vmm.write(region, at, 8, 1);
+    expect(shown()).toEqual([8, 8]);
   });
 
   it("is offered to those only who are trusted", () => {

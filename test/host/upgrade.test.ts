@@ -1,10 +1,13 @@
 /** `ferry upgrade` under load: the device, its client and its version before and afterwards. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { openSync, readFileSync } from "node:fs";
+import { existsSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Connection } from "../../src/client/connection.ts";
+import { RemoteDevice } from "../../src/client/remote-device.ts";
 import { askControl } from "../../src/host/control-line.ts";
+import { Window } from "../../src/sys/window.ts";
 import { ferry } from "../cli/run.ts";
 import { isAlive } from "../support/alive.ts";
 import { failing, standsStill } from "../support/failing-versions.ts";
@@ -167,6 +170,36 @@ test("a device that is on offer stays", async () => {
   const done = await upgrade();
   expect(done.errors).toContain("hello is on offer to another host: wait for its end.");
   expect(await serving()).toMatchObject({ pid });
+});
+
+test("what a client has mapped is the device's memory before and afterwards", async () => {
+  const mappedPath = join(folder.path, "mapped.sock");
+  const options = ["--socket-path", mappedPath, "--set", "mmap=trusted"];
+  const logFd = openSync(join(folder.path, "mapped.log"), "a");
+  spawn(process.execPath, [main, "serve", "hello", ...options], {
+    stdio: ["ignore", "ignore", logFd],
+  });
+  await until(() => existsSync(mappedPath), "the server serves");
+  const connection = Connection.connect(mappedPath);
+  const device = new RemoteDevice(connection, "hello");
+  const [region, at] = [2, 0x8000];
+  const offer = device.regions[region];
+  const window = Window.reserve(offer?.size ?? 0);
+  expect(window?.lay(offer?.mmap?.fd ?? -1, 0, offer?.size ?? 0, true)).toBe(0);
+  const byte = new Uint8Array(1);
+  const shown = () => [device.read(region, at, byte, 0, 1), ...byte, window?.bytes[at]];
+  for (const value of [1, 2]) {
+    window?.bytes.fill(value, at, at + 1);
+    expect(shown()).toEqual([1, value, value]);
+    expect(await ferry("upgrade", mappedPath)).toMatchObject({ code: 0, errors: "" });
+    expect(shown()).toEqual([1, value, value]);
+    byte[0] = value + 2;
+    expect(device.write(region, at, byte, 0, 1)).toBe(1);
+    expect(shown()).toEqual([1, value + 2, value + 2]);
+  }
+  connection.close();
+  const { pid } = (await askControl(`${mappedPath}.ctl`, { method: "manifest" })) as Serving;
+  process.kill(pid, "SIGKILL");
 });
 
 test("nothing was lost in any of that", async () => {

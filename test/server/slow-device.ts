@@ -71,7 +71,7 @@ export class SlowDevice extends Wrapper {
     return this.#watches;
   }
   override park(): Wiring | null {
-    return { mappings: [], irqs: [], ioEventfds: [] };
+    return { mappings: [], irqs: [], ioEventfds: [], files: [] };
   }
 }
 
