@@ -6,6 +6,7 @@ import { ExitCode, print, printJson } from "./output.ts";
 
 interface ConformOptions extends ServerOptions {
   readonly only?: string;
+  readonly relayed?: boolean;
 }
 
 /** The pattern of `--only`, which must match a case. */
@@ -42,7 +43,7 @@ function conform(socketPath: string, options: ConformOptions): void {
   const only = pattern(options.only);
   const timeoutMs = options.timeout === 0 ? 2 ** 31 - 1 : options.timeout;
   const results: Result[] = [];
-  for (const result of runSuite(socketPath, only, timeoutMs)) {
+  for (const result of runSuite(socketPath, only, timeoutMs, options.relayed)) {
     results.push(result);
     if (!options.json) print(render(result));
   }
@@ -70,5 +71,6 @@ export function addConform(program: Command): void {
   );
   withTimeout(command)
     .option("--only <pattern>", "only cases whose id matches this regular expression")
+    .option("--relayed", "the server is ferry relay: files do not reach the device")
     .action(conform);
 }

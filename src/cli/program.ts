@@ -6,6 +6,7 @@ import { addMigrate } from "./migrate.ts";
 import { addPki } from "./pki.ts";
 import { addProbe } from "./probe.ts";
 import { addRead } from "./read.ts";
+import { addRelay } from "./relay.ts";
 import { addServe } from "./serve.ts";
 import { addState } from "./state.ts";
 import { addSwap } from "./swap.ts";
@@ -40,6 +41,7 @@ export function createProgram(): Command {
     addPki,
     addMigrate,
     addSwap,
+    addRelay,
     addVm,
   ])
     add(program);

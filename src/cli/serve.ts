@@ -6,6 +6,9 @@ import { FerryError, messageOf } from "../base/errors.ts";
 import { controlPathOf } from "../host/control-line.ts";
 import { ControlSocket, type Method } from "../host/control-socket.ts";
 import { type Berth, Host, type Place } from "../host/host.ts";
+import { formatAddress } from "../host/links/address.ts";
+import { type FarDevice, serveFar } from "../host/links/far.ts";
+import type { Listener } from "../host/links/listener.ts";
 import type { DeviceSpec } from "../host/mail.ts";
 import { migrationMethods } from "../host/migration-methods.ts";
 import { Migrations, type TellDevice } from "../host/migrations.ts";
@@ -20,7 +23,8 @@ import { leave, ownManifest, Succeeding } from "./succeeding.ts";
 /** The devices that come with the project. */
 const builtIn = ["hello", "bench", "bulk", "hisi-sec2", "hisi-zip", "hisi-hpre"] as const;
 
-interface ServeOptions {
+/** What serves a device, here or as a relay. */
+export interface ServeOptions {
   readonly socketPath?: string;
   readonly fd?: number;
   readonly count: number;
@@ -29,7 +33,19 @@ interface ServeOptions {
   readonly control?: string | boolean;
   readonly journal?: string | undefined;
   readonly takeOver?: string;
+  readonly remote?: string;
+  readonly pki?: string;
+  readonly peer?: string;
   readonly json?: boolean;
+}
+
+/** A process that serves. */
+export interface Serving {
+  readonly log: Log;
+  /** Kept as soon as no client has a device. */
+  free(): Promise<void>;
+  /** Ends it in order. */
+  end(exitCode: number): void;
 }
 
 const example = `
@@ -37,6 +53,7 @@ Examples:
   $ ferry serve hello --socket-path /tmp/hello.sock
   $ ferry serve bench --socket-path /tmp/bench-{n}.sock --count 4 --set stateMiB=64
   $ ferry serve ./my-device.js --socket-path /run/my-device.sock --driver my-driver
+  $ ferry serve hisi-zip --socket-path /run/zip.sock --remote tls://0.0.0.0:7200 --pki P --peer A
   $ ferry serve --take-over /tmp/hello.sock.ctl      (a successor, the clients stay connected)
 
 A device is a built-in name (${builtIn.join(", ")}) or a module that exports create(options).
@@ -70,33 +87,51 @@ export function addServe(program: Command): void {
     .option("--no-control", "no control socket")
     .option("--journal <folder>", "where migrations write their decisions (default: there too)")
     .option("--take-over <control>", "succeed the process behind this control socket")
+    .option("--remote <address>", "serve it to ferry relay on another host too: tls://HOST:PORT")
+    .option("--pki <folder>", "for --remote: this host's certificate, as ferry pki makes it")
+    .option("--peer <name>", "for --remote: the host that may have it, by its certificate")
     .option("--json", "log JSON lines")
     .addHelpText("after", example)
-    .action(serve);
+    .action(async (device: string | undefined, options: ServeOptions) => {
+      await serve(device, options);
+    });
 }
 
-async function serve(device: string | undefined, options: ServeOptions): Promise<void> {
+/** Serves a device of this host's or, as a relay, one of another's. */
+export async function serve(
+  device: string | undefined,
+  options: ServeOptions,
+  far: FarDevice | null = null,
+): Promise<Serving> {
   const log = makeLog(options.json === true);
+  let freed: () => void = () => {};
   const host = new Host({
     claimed: (name) => log.info({ device: name }, "client connected"),
-    released: (name) => log.info({ device: name }, "client gone"),
+    released: (name) => {
+      log.info({ device: name }, "client gone");
+      freed();
+    },
     fatal: (message, error) => log.fatal({ err: error }, message),
   });
   host.installFatal();
   const succeeding = options.takeOver === undefined ? null : new Succeeding(host, options.takeOver);
   let migrations: Migrations | null = null;
+  let end: Serving["end"] = () => {};
   try {
     const journal = options.journal ?? (await succeeding?.journal());
     migrations = makeMigrations({ ...options, journal }, log);
     if (succeeding !== null) await succeeding.takeOver(migrations, log);
-    else await serveDevices(host, device, options, migrations);
+    else await serveDevices(host, far?.spec ?? specOf(device, options), options, migrations);
+    const listener = await remoteListener(host, options, log);
     const path = controlPath(host, options);
-    const methods = controlMethods(path ?? "", { host, migrations, log, succeeding, options });
+    const stays = far === null && options.remote === undefined ? null : staysHere;
+    const served = { host, migrations, log, succeeding, options, stays };
+    const methods = controlMethods(path ?? "", served);
     const control = path === null ? null : await openControl(path, methods, succeeding, log);
     for (const { device: served, socketPath } of host.berths) {
       log.info({ device: served.spec.name, socket: socketPath ?? "inherited" }, "serving");
     }
-    endOnSignals(host, control, migrations, log);
+    end = endOnSignals(host, [control, listener], migrations, log);
   } catch (thrown) {
     succeeding?.fail(thrown);
     await host.stop();
@@ -105,6 +140,37 @@ async function serve(device: string | undefined, options: ServeOptions): Promise
   const names = host.berths.map(({ device: { spec } }) => spec.name).join(", ");
   tellManager("READY=1", `STATUS=serving ${names}`);
   succeeding?.done();
+  const free = async (): Promise<void> => {
+    while (host.berths.some((berth) => berth.device.claimed)) {
+      await new Promise<void>((resolve) => {
+        freed = resolve;
+      });
+    }
+  };
+  return { log, free, end };
+}
+
+const staysHere =
+  "it is tied to another host by a link that no other process can take over: start it anew.";
+
+/** Listens for the named host, if the device is to be served to one. */
+async function remoteListener(
+  host: Host,
+  { remote, pki, peer, takeOver }: ServeOptions,
+  log: Log,
+): Promise<Listener | null> {
+  if (remote === undefined) return null;
+  const [berth, ...more] = host.berths;
+  if (pki === undefined || peer === undefined) {
+    throw new FerryError("usage", "--remote needs --pki FOLDER and --peer NAME.");
+  }
+  if (berth === undefined || more.length > 0 || takeOver !== undefined) {
+    throw new FerryError("usage", "--remote serves one device of a process that it starts with.");
+  }
+  const refused = (name: string): void => log.warn({ peer: name }, "refused: not the named host");
+  const listener = await serveFar(host, berth.device, { address: remote, pki, peer }, refused);
+  log.info({ remote: formatAddress(listener.address), peer }, "serving to another host");
+  return listener;
 }
 
 /** A successor has its devices already: it serves them, whatever becomes of its control socket. */
@@ -140,17 +206,20 @@ const tellOf =
   (device, { kind, atMs: _, ...event }) =>
     log[kind === "progress" ? "debug" : "info"]({ device, ...event }, `${what}: ${kind}`);
 
-async function serveDevices(
-  host: Host,
-  device: string | undefined,
-  options: ServeOptions,
-  migrations: Migrations,
-): Promise<void> {
+function specOf(device: string | undefined, options: ServeOptions): DeviceSpec {
   if (device === undefined) {
     throw new FerryError("usage", `name a device to serve: ${builtIn.join(", ")} or a module.`);
   }
   const driver = options.driver === undefined ? {} : { driver: moduleOf(options.driver) };
-  const spec = { ...deviceSpec(device, options.set), ...driver };
+  return { ...deviceSpec(device, options.set), ...driver };
+}
+
+async function serveDevices(
+  host: Host,
+  spec: DeviceSpec,
+  options: ServeOptions,
+  migrations: Migrations,
+): Promise<void> {
   const places = await placesOf(options);
   // Without a control socket nothing can be migrated, and nothing is to be remembered.
   const before = hasControl(options) ? (berth: Berth) => migrations.add(berth) : undefined;
@@ -210,6 +279,8 @@ interface Served {
   readonly log: Log;
   readonly succeeding: Succeeding | null;
   readonly options: ServeOptions;
+  /** Why no successor can have it; null when one can. */
+  readonly stays: string | null;
 }
 
 type Methods = Readonly<Record<string, Method>>;
@@ -240,10 +311,10 @@ function controlMethods(path: string, served: Served): Methods {
       );
       return { devices: await Promise.all(wanted.map((berth) => berth.device.report())) };
     },
-    manifest: async () => ({
-      ...ownManifest(host.berths, options),
-      succession: succeeding?.succession ?? null,
-    }),
+    manifest: async () => {
+      if (served.stays !== null) throw new FerryError("busy", served.stays);
+      return { ...ownManifest(host.berths, options), succession: succeeding?.succession ?? null };
+    },
     "hand-over": async (request) => {
       stays();
       isLeaving = true;
@@ -272,28 +343,32 @@ function controlPath(host: Host, { control, takeOver: succeeded }: ServeOptions)
 
 function endOnSignals(
   host: Host,
-  control: ControlSocket | null,
+  doors: ReadonlyArray<{ close(): void } | null>,
   migrations: Migrations | null,
   log: Log,
-): void {
+): (exitCode: number) => void {
   let ending = false;
-  const end = (signal: NodeJS.Signals): void => {
+  const end = (exitCode: number): void => {
     if (ending) exitProcess(1);
     ending = true;
-    log.info({ signal }, "ending");
     tellManager("STOPPING=1");
-    control?.close();
+    for (const door of doors) door?.close();
     const closed = migrations?.close() ?? Promise.resolve();
     closed
       .then(() => host.stop())
       .then(
-        () => exitProcess(0),
+        () => exitProcess(exitCode),
         (error: unknown) => {
           log.fatal(`could not end in order: ${messageOf(error)}`);
           exitProcess(1);
         },
       );
   };
-  process.on("SIGTERM", end);
-  process.on("SIGINT", end);
+  const endOn = (signal: NodeJS.Signals): void => {
+    log.info({ signal }, "ending");
+    end(0);
+  };
+  process.on("SIGTERM", endOn);
+  process.on("SIGINT", endOn);
+  return end;
 }

@@ -15,6 +15,11 @@ export interface ConnectionOptions {
   readonly twinSocket?: boolean;
   /** Asks the server for `RemoteDevice.precopyInfo`, which is no part of the document. */
   readonly precopyInfo?: boolean;
+  /**
+   * The server is on another host: no descriptor crosses, interrupts come as messages, it must take
+   * as much data as we do, and one answer that does not come in time ends the connection.
+   */
+  readonly remote?: boolean;
   /** The minor version to propose. */
   readonly minor?: number;
   /** What this side can take, where it differs from {@link clientLimits}. */

@@ -16,6 +16,7 @@ import { handshake } from "./handshake.ts";
 import { Link } from "./link.ts";
 import { Outstanding, RequestState } from "./outstanding.ts";
 import { type DmaPort, noMemory, serveCommand } from "./server-command.ts";
+import { type IrqPort, serveInterrupts } from "./server-interrupts.ts";
 import { Sockets } from "./sockets.ts";
 
 const noFds: readonly number[] = [];
@@ -37,6 +38,8 @@ export class Connection {
   minor = 0;
   /** Who holds the memory that the server asks for. */
   dma: DmaPort = noMemory;
+  /** Who hears of interrupts that come as messages; null when nobody does. */
+  irqs: IrqPort | null = null;
   /** Replies that nobody had asked for, or not any more; they are dropped. */
   strayReplies = 0;
   /** Commands of the server that were answered, DMA messages most of all. */
@@ -66,8 +69,9 @@ export class Connection {
    * Takes over a connected socket without saying anything yet; {@link Connection.adopt} negotiates.
    */
   constructor(fd: number, options: ConnectionOptions = {}) {
-    const { twinSocket = false, precopyInfo = false } = options;
-    this.ours = { ...clientLimits, ...options.limits, twinSocket, precopyInfo };
+    const { twinSocket = false, precopyInfo = false, remote = false } = options;
+    const own = { twinSocket, precopyInfo, irqMessages: remote };
+    this.ours = { ...clientLimits, ...options.limits, ...own, ...(remote ? { maxMsgFds: 0 } : {}) };
     if (this.ours.maxDataXferSize > dataXferBytesMax) {
       throw new FerryError(
         "transfer-too-large",
@@ -113,6 +117,11 @@ export class Connection {
   /** Why the connection broke; null while it stands. */
   get failure(): string | null {
     return this.#sockets.failure;
+  }
+
+  /** Ends the connection for a reason, and stays to be closed: ENOTCONN. */
+  fail(reason: string): number {
+    return this.#sockets.break(reason);
   }
 
   /** Bytes of data that one message may carry both ways. */
@@ -218,6 +227,7 @@ export class Connection {
       if (this.failure !== null) return -errno.ENOTCONN;
       const moved = this.#sockets.unsent ? this.#drain() : this.#sockets.receive(this.#deadline);
       if (moved === -errno.ETIMEDOUT) {
+        if (this.ours.irqMessages) return this.fail("the server did not answer in time");
         this.#outstanding.abandon(id);
         return moved;
       }
@@ -276,7 +286,9 @@ export class Connection {
 
   #serve(link: Link): void {
     this.commandsServed += 1;
-    serveCommand(link, this.dma, this.ours.maxDataXferSize);
+    const taken = this.irqs === null ? 0 : serveInterrupts(link, this.irqs);
+    if (taken < 0) this.fail("the server sent interrupts that make no sense");
+    else if (taken === 0) serveCommand(link, this.dma, this.ours.maxDataXferSize);
   }
 
   /** Serves the commands behind a reply, because the next look may be long after it. */

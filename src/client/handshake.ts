@@ -4,12 +4,14 @@ import { Command } from "../spec/vfio-user.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import {
   formatVersion,
+  type Limits,
   msgFdsMax,
   ourMinor,
   parseVersion,
   versionBytesMax,
 } from "../wire/negotiate.ts";
 import type { Connection } from "./connection.ts";
+import { clientLimits } from "./connection-options.ts";
 
 /** Why a server that was reached is of no use, as a sentence with the peer's name in it. */
 function refused(connection: Connection, peer: string, result: number): FerryError {
@@ -30,6 +32,10 @@ function refused(connection: Connection, peer: string, result: number): FerryErr
     `${peer} refused VERSION with ${errnoName(result)}.`,
   );
 }
+
+/** A small message would make many of one access of a VMM's, and each may take its time. */
+const reachesRemote = ({ irqMessages, maxDataXferSize }: Limits): boolean =>
+  irqMessages && maxDataXferSize >= clientLimits.maxDataXferSize;
 
 /**
  * Agrees with the server on a version and on what either side can take, and takes the twin socket
@@ -57,8 +63,13 @@ export function handshake(connection: Connection, peer: string, minor: number = 
   if (answer.limits.twinSocket && twin < 0) {
     throw new FerryError("twin-missing", `${peer} promised a twin socket and sent none.`);
   }
+  const { irqMessages } = connection.ours;
+  if (irqMessages && !reachesRemote(answer.limits)) {
+    throw new FerryError("negotiation-failed", `${peer} serves no device to another host.`);
+  }
   const precopyInfo = answer.limits.precopyInfo && connection.ours.precopyInfo;
-  connection.server = { ...answer.limits, precopyInfo };
+  const maxMsgFds = irqMessages ? 0 : answer.limits.maxMsgFds;
+  connection.server = { ...answer.limits, precopyInfo, irqMessages, maxMsgFds };
   connection.minor = answer.minor;
   if (wanted && twin >= 0) connection.adoptTwin(twin);
 }

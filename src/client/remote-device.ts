@@ -80,10 +80,11 @@ export class RemoteDevice implements VfioDevice {
   readonly watches: readonly Watch[];
   readonly state = null;
   readonly connection: Connection;
-  readonly #port = new MemoryPort();
+  readonly #port: MemoryPort;
 
   /** Asks a negotiated connection for its device; a FerryError says why it cannot be used. */
-  constructor(connection: Connection, name: string) {
+  constructor(connection: Connection, name: string, port = new MemoryPort()) {
+    this.#port = port;
     const { flags, regions, irqs } = readRemoteInfo(connection, name);
     this.connection = connection;
     this.name = name;

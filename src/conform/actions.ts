@@ -49,6 +49,14 @@ export function ring(peer: Peer, offer: Offer, vector: number): void {
 export const BenchDma = { mappedRead: 1, mappedFill: 2, messageRead: 3, messageFill: 4 } as const;
 export type BenchDma = (typeof BenchDma)[keyof typeof BenchDma];
 
+/** What reaches the same memory from a device on another host. */
+const byMessages: Readonly<Record<BenchDma, BenchDma>> = {
+  [BenchDma.mappedRead]: BenchDma.messageRead,
+  [BenchDma.mappedFill]: BenchDma.messageFill,
+  [BenchDma.messageRead]: BenchDma.messageRead,
+  [BenchDma.messageFill]: BenchDma.messageFill,
+};
+
 const bench = { iova: 0x100, length: 0x108, repeat: 0x10c, command: 0x110, status: 0x114 } as const;
 const firstByte = 0x120;
 const polls = 2000;
@@ -58,7 +66,7 @@ export function startBenchDma(peer: Peer, command: BenchDma, iova: number, lengt
   peer.done(regionWrite(0, bench.iova, littleEndian(iova, 8)), RegionAccess.size);
   write32(peer, 0, bench.length, length);
   write32(peer, 0, bench.repeat, 1);
-  write32(peer, 0, bench.command, command);
+  write32(peer, 0, bench.command, peer.relayed ? byMessages[command] : command);
 }
 
 /** The status of the bench device's DMA, an errno; EINPROGRESS while it runs. */

@@ -106,7 +106,9 @@ export class Context {
       throw new Mismatch("a twin socket at fd_index", `${reply.fds.length} descriptors`);
     }
     const twin = twinFd === undefined ? null : new RawClient(twinFd);
-    return new Peer(client, twin, server, this.timeoutMs);
+    const peer = new Peer(client, twin, server, this.timeoutMs);
+    peer.relayed = this.#offer?.relayed ?? false;
+    return peer;
   }
 
   /** Takes over a received socket for the rest of the case. */

@@ -55,6 +55,8 @@ export interface Offer {
   /** FEATURE_MIGRATION's word, or null for a device that does not migrate. */
   readonly migration: number | null;
   readonly logsDma: boolean;
+  /** The device is on another host: a file reaches a relay, and messages reach the device. */
+  readonly relayed: boolean;
 }
 
 /** More regions or interrupts than any device has are not asked for. */
@@ -120,6 +122,7 @@ export function survey(peer: Peer): Offer {
     deviceId: config?.getUint16(RegionAccess.size + 2, true) ?? 0,
     migration: surveyMigration(peer),
     logsDma: probes(peer, FeatureFlags.mask.set | Feature.dmaLoggingStart),
+    relayed: false,
   };
 }
 

@@ -50,6 +50,9 @@ export class Peer {
   /** Called for each command of the server instead of `guest`, which then answers nothing. */
   intercept: ((request: RawMessage, socket: RawClient) => void) | null = null;
 
+  /** As `relayed` of the offer. */
+  relayed = false;
+
   constructor(client: RawClient, twin: RawClient | null, server: Proposal, timeoutMs: number) {
     this.client = client;
     this.twin = twin;

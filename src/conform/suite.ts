@@ -121,8 +121,9 @@ export function* runSuite(
   path: string,
   only: RegExp | null = null,
   timeoutMs = defaultTimeoutMs,
+  relayed = false,
 ): Generator<Result> {
-  const offer = surveyServer(path, timeoutMs);
+  const offer = { ...surveyServer(path, timeoutMs), relayed };
   for (const each of cases) {
     if (only === null || only.test(each.id)) {
       yield { case: each, outcome: runCase(path, offer, each, timeoutMs) };

@@ -9,7 +9,7 @@ import type { IoEventfds } from "./io-eventfds.ts";
 import type { DmaMapping, Wiring } from "./vfio-device.ts";
 
 /** A guest memory's mappings; `fdOf` names the descriptor that stands for a file. */
-function mappingsOf(memory: GuestMemory, fdOf: (file: GuestFile) => number): DmaMapping[] {
+export function mappingsOf(memory: GuestMemory, fdOf: (file: GuestFile) => number): DmaMapping[] {
   return memory.regions.map((region): DmaMapping => {
     const { iova, size, readable, writable, file, shift, mayMap } = region;
     const fd = file === null ? -1 : fdOf(file);
@@ -74,7 +74,7 @@ export class ModelWiring {
     else this.#ioEventfds.rewire(wiring.ioEventfds);
     if (refused < 0) return refused;
     // Files are last: what fails after that would be undone in what a client still has mapped.
-    let result = takeMappings(this.#memory, wiring.mappings);
+    let result = takeMappings(wiring.mappings, (mapping) => this.#memory.map(mapping));
     for (const { region, fd } of wiring.files) {
       if (result < 0) closeFd(fd);
       else result = this.#bars[region]?.shadow?.take(fd) ?? -errno.EINVAL;
@@ -102,15 +102,18 @@ export class ModelWiring {
   }
 }
 
-/** Puts parked mappings into a guest memory; their descriptors are gone, whatever it answers. */
-function takeMappings(memory: GuestMemory, mappings: readonly DmaMapping[]): number {
+/** Has parked mappings mapped again; their descriptors are gone, whatever `map` answers. */
+export function takeMappings(
+  mappings: readonly DmaMapping[],
+  map: (mapping: DmaMapping) => number,
+): number {
   const files = new Set(mappings.map(({ fd }) => fd));
   let result = 0;
   for (const mapping of mappings) {
     if (result < 0) break;
     const fd = mapping.fd < 0 ? -1 : duplicate(mapping.fd);
     if (mapping.fd >= 0 && fd < 0) result = fd;
-    else result = memory.map({ ...mapping, fd });
+    else result = map({ ...mapping, fd });
     if (result < 0) closeFd(fd);
   }
   for (const fd of files) closeFd(fd);

@@ -63,8 +63,9 @@ export class Acceptor {
     this.nudge();
   }
 
-  /** Takes a connection that is there already, as `--fd` gives it. */
+  /** Takes a connection that is there already, as `--fd` gives it, or another host. */
   greet(fd: number, claimant: Claimant): void {
+    this.#makePlace();
     const unclaimed = new Unclaimed(fd, this.#now() + unclaimedMs);
     this.#callers.push({ unclaimed, claimant, complete: false });
     this.nudge();

@@ -94,8 +94,13 @@ export class Host {
     const berth = { device, listenFd, socketPath };
     await before(berth);
     this.moor(berth);
-    if (connectedFd !== undefined) this.#acceptor.greet(connectedFd, device);
+    if (connectedFd !== undefined) this.greet(connectedFd, device);
     return device;
+  }
+
+  /** A connection of another host's client for a device, as if it had come to its socket. */
+  greet(fd: number, device: ServedDevice): void {
+    this.#acceptor.greet(fd, device);
   }
 
   /** Makes a device that nobody can reach yet. */

@@ -1,5 +1,6 @@
 import { performance } from "node:perf_hooks";
 import { FerryError } from "../base/errors.ts";
+import { RelayDevice } from "../client/relay-device.ts";
 import { PciModel } from "../device/pci-model.ts";
 import type { VfioDevice } from "../device/vfio-device.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
@@ -58,7 +59,8 @@ function planesOf(spec: DeviceSpec, { create, planes }: DeviceModule): Planes {
     throw new FerryError("no-device", `${spec.name} exports no function create(options).`);
   }
   const device = create(spec.options);
-  const memory = device instanceof PciModel ? device.memory : new GuestMemory();
+  const knows = device instanceof PciModel || device instanceof RelayDevice;
+  const memory = knows ? device.memory : new GuestMemory();
   return { guest: device, control: device, memory };
 }
 

@@ -49,6 +49,7 @@ function park(): ParkedDevice {
     const who = master === "vmm" ? "its VMM" : "an operator";
     throw new FerryError("not-parkable", `${device.name} cannot be parked now: ${who} moves it.`);
   }
+  if (session.isRemote) throw remoteClient("parked");
   const wiring = session.connected ? device.park() : null;
   if (device.state === null || (session.connected && wiring === null)) {
     throw new FerryError("not-parkable", `${device.name} cannot be parked now.`);
@@ -56,6 +57,9 @@ function park(): ParkedDevice {
   const connection = session.connected ? session.export() : null;
   return { connection, wiring, state: device.state.slice() };
 }
+
+const remoteClient = (what: string): FerryError =>
+  new FerryError("busy", `the client of ${device.name} is on another host: it cannot be ${what}.`);
 
 function install({ wiring, state }: Pick<ParkedDevice, "wiring" | "state">): void {
   const result = device.takeUp(wiring ?? unwired, state);
@@ -68,6 +72,7 @@ function install({ wiring, state }: Pick<ParkedDevice, "wiring" | "state">): voi
 /** What the client has connected; null when there is none. */
 function wiringNow(): Wiring | null {
   if (!session.connected) return null;
+  if (session.isRemote) throw remoteClient("swapped");
   const wiring = device.wiring?.() ?? null;
   if (wiring !== null) return wiring;
   throw new FerryError("busy", `the VMM of ${device.name} logs what it writes: let it end that.`);

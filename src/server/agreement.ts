@@ -45,7 +45,8 @@ export function agree(proposed: Uint8Array, device: VfioDevice): Agreement | num
   const twinSocket = limits.twinSocket && limits.maxMsgFds > 0;
   const precopyInfo = limits.precopyInfo && reads(device, OwnFeature.precopyInfo);
   const peer = { ...limits, precopyInfo };
-  const ours = { ...offered, writeMultiple: limits.writeMultiple, twinSocket, precopyInfo };
+  const { writeMultiple, irqMessages } = limits;
+  const ours = { ...offered, writeMultiple, twinSocket, precopyInfo, irqMessages };
   const migrates = reads(device, Feature.migration);
   return { peer, twinSocket, payload: formatReply(Math.min(minor, ourMinor), ours, migrates) };
 }

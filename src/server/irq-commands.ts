@@ -23,10 +23,16 @@ export function deviceSetIrqs(request: Request): number {
   if (triggerOnly(index) && action !== mask.actionTrigger) return -errno.EINVAL;
   const refused = checkRange(irq, start, count, data, action) || checkData(request, data, count);
   if (refused !== 0) return refused;
-  const { bytes, fds } = request;
+  const { bytes, fds, irqs, device } = request;
   request.fds = [];
   const boolsAt = request.at + IrqSet.size;
-  return request.device.setIrqs({ index, start, count, data, action, bytes, boolsAt, fds });
+  const set = { index, start, count, data, action, bytes, boolsAt, fds };
+  if (irqs.agreed && data === mask.dataEventfd && action === mask.actionTrigger) {
+    return irqs.wire(device, set, request.length - IrqSet.size);
+  }
+  const result = device.setIrqs(set);
+  if (result >= 0 && count === 0) irqs.forget(index);
+  return result;
 }
 
 /** A count of 0 means one thing only: TRIGGER|NONE from 0 switches the index off. */
@@ -36,10 +42,13 @@ function checkRange(irq: Irq, start: number, count: number, data: number, action
   return start + count <= irq.count ? 0 : -errno.EINVAL;
 }
 
-function checkData({ length, fds }: Request, data: number, count: number): number {
+function checkData({ length, fds, irqs }: Request, data: number, count: number): number {
   const trailing = length - IrqSet.size;
   switch (data) {
     case mask.dataEventfd:
+      if (irqs.agreed) {
+        return fds.length === 0 && (trailing === 0 || trailing === count) ? 0 : -errno.EINVAL;
+      }
       return fds.length === 0 || fds.length === count ? 0 : -errno.EINVAL;
     case mask.dataBool:
       return trailing === count && fds.length === 0 ? 0 : -errno.EINVAL;

@@ -20,6 +20,7 @@ export const offered: Limits = {
   writeMultiple: true,
   twinSocket: true,
   precopyInfo: true,
+  irqMessages: true,
 };
 
 /** Space behind a message in progress, so that a batch of small requests takes one receive. */

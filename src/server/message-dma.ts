@@ -2,6 +2,8 @@ import { errno } from "../base/errno.ts";
 import { writeU53 } from "../base/struct.ts";
 import { Direction, type MessageDma, pending, Touches, type Transfer } from "../memory/transfer.ts";
 import { Command, DmaAccess, Header, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
+import { closeFd } from "../sys/descriptors.ts";
+import { Frame } from "../wire/framer.ts";
 import type { Lane } from "./lane.ts";
 import { dataXferBytesMax, dmaInFlightMax, dmaReplyTimeoutMs, transfersMax } from "./limits.ts";
 
@@ -207,6 +209,15 @@ export class DmaPump implements MessageDma {
     }
     transfer.done += slot.count;
     if (transfer.done === transfer.length) this.#end(transfer, 0);
+  }
+
+  /** Takes what a lane has received that carries answers to our commands and nothing else. */
+  answerFrom({ framer, bytes, view }: Lane): void {
+    while (framer.next() === Frame.message) {
+      const { at, size } = framer;
+      for (const fd of framer.takeFds()) closeFd(fd);
+      this.answer(bytes, view, at, size);
+    }
   }
 
   /** Milliseconds until the next answer is overdue; -1 when none is awaited. */

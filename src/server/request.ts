@@ -1,5 +1,7 @@
 import type { VfioDevice } from "../device/vfio-device.ts";
 import type { Limits } from "../wire/negotiate.ts";
+import type { IrqMessages } from "./irq-messages.ts";
+import type { Lane } from "./lane.ts";
 import type { Outbox } from "./outbox.ts";
 
 /**
@@ -22,6 +24,8 @@ export class Request {
   replyAt = 0;
   /** What the client can take. */
   peer: Limits;
+  /** How a client that no eventfd reaches hears of interrupts. */
+  readonly irqs: IrqMessages;
   /** Descriptors to send with the reply. */
   replyFds: readonly number[] | null = null;
   /** Close them after they were sent. */
@@ -30,11 +34,12 @@ export class Request {
   lentAddress = 0;
   lentBytes = 0;
 
-  constructor(device: VfioDevice, outbox: Outbox, bytes: Uint8Array, view: DataView, peer: Limits) {
+  constructor(device: VfioDevice, { outbox, bytes, view }: Lane, irqs: IrqMessages, peer: Limits) {
     this.device = device;
     this.outbox = outbox;
     this.bytes = bytes;
     this.view = view;
+    this.irqs = irqs;
     this.peer = peer;
   }
 

@@ -10,6 +10,7 @@ import { agree } from "./agreement.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import { DroppingDevice, Freeze, touchesBar } from "./freeze.ts";
 import { HoldQueue } from "./hold.ts";
+import { IrqMessages } from "./irq-messages.ts";
 import { isQuiet, Lane } from "./lane.ts";
 import { LateReply } from "./late-reply.ts";
 import { batchRequestsMax, fenceRequestsMax } from "./limits.ts";
@@ -48,6 +49,7 @@ export class Session {
   readonly #lookout = new Lookout();
   readonly #held = new HoldQueue();
   readonly #late = new LateReply();
+  readonly #irqs = new IrqMessages(this.#main.outbox);
   readonly #request: Request;
   #negotiated = false;
   #closing = false;
@@ -66,12 +68,16 @@ export class Session {
     this.#interrupted = interrupted;
     this.#pump = new DmaPump(() => (this.#twin?.isOpen === true ? this.#twin : this.#main), now);
     this.touching = new Touching(this.#pump);
-    const { outbox, bytes, view } = this.#main;
-    this.#request = new Request(device, outbox, bytes, view, defaultLimits);
+    this.#request = new Request(device, this.#main, this.#irqs, defaultLimits);
   }
 
   get connected(): boolean {
     return this.#main.isOpen;
+  }
+
+  /** Its client is on another host, and no descriptor reaches it. */
+  get isRemote(): boolean {
+    return this.#irqs.agreed;
   }
 
   get frozen(): Freeze {
@@ -100,6 +106,7 @@ export class Session {
     this.#negotiated = negotiated;
     this.#closing = false;
     this.#request.peer = peer;
+    this.#irqs.restart(peer.irqMessages);
     this.#stand(freeze);
     this.#late.forget();
     this.#pump.start(peer.maxDataXferSize, abandoned);
@@ -142,6 +149,7 @@ export class Session {
     this.#twin?.close();
     this.#device.detach();
     this.#device.attach(null);
+    this.#irqs.restart(false);
     this.#held.restart(new Uint8Array(0));
     this.#stand(Freeze.none);
   }
@@ -215,6 +223,7 @@ export class Session {
     const reply = this.#late.take(this.#device);
     if (reply === null) return;
     const { outbox } = this.#main;
+    this.#irqs.send();
     outbox.bytes.set(reply, outbox.at);
     outbox.commit(reply.length);
     outbox.flush();
@@ -267,21 +276,15 @@ export class Session {
 
   /** A frozen device looks at nothing; what is signalled meanwhile is found after the thaw. */
   get #watches(): readonly Watch[] {
-    return this.#freeze === Freeze.none || this.#moving ? this.#device.watches : noWatches;
+    const watches = this.#freeze === Freeze.none || this.#moving ? this.#device.watches : noWatches;
+    return this.#irqs.agreed ? [...watches, ...this.#irqs.watches] : watches;
   }
 
   /** The twin carries answers to our commands and nothing else. */
   #receiveTwin(twin: Lane): void {
     const received = twin.receive(false);
-    if (received <= 0) {
-      if (!isQuiet(received)) this.#loseTwin();
-      return;
-    }
-    while (twin.framer.next() === Frame.message) {
-      const { at, size } = twin.framer;
-      for (const fd of twin.framer.takeFds()) closeFd(fd);
-      this.#pump.answer(twin.bytes, twin.view, at, size);
-    }
+    if (received > 0) this.#pump.answerFrom(twin);
+    else if (!isQuiet(received)) this.#loseTwin();
   }
 
   /**
@@ -344,7 +347,10 @@ export class Session {
     if (request.fds.length > 0) for (const fd of request.fds) closeFd(fd);
     const wanted = (flags & HeaderFlags.mask.noReply) === 0;
     if (result === deferred) this.#late.keep(request, wanted);
-    else if (wanted) completeReply(request, view, at, result);
+    else if (wanted) {
+      if (this.#irqs.agreed) this.#irqs.sendAhead(Header.size + Math.max(0, result));
+      completeReply(request, view, at, result);
+    }
     request.replyFds = null;
     request.lentBytes = 0;
   }
@@ -376,6 +382,7 @@ export class Session {
     const { peer, payload } = agreement;
     if (agreement.twinSocket) this.#openTwin(request);
     request.peer = peer;
+    this.#irqs.restart(peer.irqMessages);
     outbox.bytes.set(payload, request.replyAt);
     this.#pump.start(peer.maxDataXferSize, []);
     this.#negotiated = true;

@@ -134,6 +134,21 @@ export const OwnFeature = {
 /** The capability key that holds what is this project's own: `{"precopy_info": true}`. */
 export const ownCapability = "vfio_ferry";
 
+/**
+ * Commands that are this project's own, agreed on under `ownCapability` too.
+ */
+export const OwnCommand = {
+  /**
+   * Server to client, never answered: 1 to `interruptEntriesMax` of `Interrupt`. Agreed as
+   * `irq_messages`: then DEVICE_SET_IRQS with DATA_EVENTFD and ACTION_TRIGGER carries a byte a
+   * vector in place of its descriptor, 1 to have messages of it and 0 not to.
+   */
+  interrupt: 0x8000,
+} as const;
+/** A vector that was raised `count` times. */
+export const Interrupt = struct("ferry_interrupt", 12, { index: u32, vector: u32, count: u32 });
+export const interruptEntriesMax = 512;
+
 /** The fd list entry of an unassigned eventfd in a reply. */
 export const noFdIndex = 0xffff_ffff;
 

@@ -16,6 +16,7 @@ const hugetlbfsMagic = 0x958458f6;
 
 const scratch = new Arena(4096);
 const oneAt = 2048;
+const countAt = 2064;
 const pollAt = 3072;
 scratch.view.setUint32(oneAt, 1, true);
 
@@ -67,6 +68,13 @@ function isReady(fd: number, events: number): boolean {
 export function signalEventfd(fd: number): number {
   if (blocking.size > 0 && blocking.has(fd) && !isReady(fd, k.POLLOUT)) return -errno.EAGAIN;
   return libc.write(fd, scratch.address + oneAt, 8);
+}
+
+/** Adds `count`, of 32 bits, likewise. One that blocks its writer is only certain to take one. */
+export function addEventfd(fd: number, count: number): number {
+  if (count === 1 || (blocking.size > 0 && blocking.has(fd))) return signalEventfd(fd);
+  scratch.view.setUint32(countAt, count, true);
+  return libc.write(fd, scratch.address + countAt, 8);
 }
 
 /** Takes an eventfd's count, which falls to 0; 0 when there is none, or a negated errno. */

@@ -11,6 +11,8 @@ export interface Limits {
   readonly twinSocket: boolean;
   /** Knows `OwnFeature.precopyInfo`. */
   readonly precopyInfo: boolean;
+  /** Knows `OwnCommand.interrupt`: no eventfd can reach the client. */
+  readonly irqMessages: boolean;
 }
 
 /** A decoded VERSION message. */
@@ -42,6 +44,7 @@ export const defaultLimits: Limits = {
   writeMultiple: capabilityDefaults.write_multiple,
   twinSocket: false,
   precopyInfo: false,
+  irqMessages: false,
 };
 
 type Json = Record<string, unknown>;
@@ -68,7 +71,9 @@ const rules: Record<string, (value: unknown) => boolean> = {
     (value["fd_index"] === undefined || isCount(value["fd_index"], msgFdsMax)),
   [ownCapability]: (value) =>
     isObject(value) &&
-    (value["precopy_info"] === undefined || typeof value["precopy_info"] === "boolean"),
+    ["precopy_info", "irq_messages"].every(
+      (key) => value[key] === undefined || typeof value[key] === "boolean",
+    ),
   migration: (value) =>
     isObject(value) &&
     (value["pgsize"] === undefined ||
@@ -120,6 +125,7 @@ export function parseVersion(payload: Uint8Array): Proposal | number {
       writeMultiple: capabilities["write_multiple"] === true,
       twinSocket,
       precopyInfo: own?.["precopy_info"] === true,
+      irqMessages: own?.["irq_messages"] === true,
     },
     twinFdIndex: twinSocket ? ((twin?.["fd_index"] as number | undefined) ?? -1) : -1,
   };
@@ -143,6 +149,10 @@ export function formatVersion(minor: number, limits: Limits, extra: VersionExtra
     extra.twinFdIndex === undefined
       ? { supported: true }
       : { supported: true, fd_index: extra.twinFdIndex };
+  const own = {
+    ...(limits.precopyInfo ? { precopy_info: true } : {}),
+    ...(limits.irqMessages ? { irq_messages: true } : {}),
+  };
   const all = {
     max_msg_fds: limits.maxMsgFds,
     max_data_xfer_size: limits.maxDataXferSize,
@@ -151,7 +161,7 @@ export function formatVersion(minor: number, limits: Limits, extra: VersionExtra
     ...(extra.migrates === true ? { migration: { pgsize: 4096 } } : {}),
     ...(limits.twinSocket ? { twin_socket: twin } : {}),
     ...(limits.writeMultiple ? { write_multiple: true } : {}),
-    ...(limits.precopyInfo ? { [ownCapability]: { precopy_info: true } } : {}),
+    ...(limits.precopyInfo || limits.irqMessages ? { [ownCapability]: own } : {}),
   };
   const said = Object.entries(all).filter(([key, value]) => !extra.terse || !isDefault(key, value));
   const capabilities = Object.fromEntries(said);

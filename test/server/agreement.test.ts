@@ -15,7 +15,7 @@ test("QEMU has 214 bytes for the reply, whatever a client asks for", () => {
   const keys = [
     { twin_socket: { supported: true } },
     { write_multiple: true },
-    { vfio_ferry: { precopy_info: true } },
+    { vfio_ferry: { precopy_info: true, irq_messages: true } },
   ];
   for (let chosen = 0; chosen < 2 ** keys.length; chosen++) {
     const wish = Object.assign({}, ...keys.filter((_, key) => (chosen & (1 << key)) !== 0));
@@ -27,6 +27,7 @@ test("QEMU has 214 bytes for the reply, whatever a client asks for", () => {
     expect("write_multiple" in capabilities).toBe("write_multiple" in wish);
     expect("vfio_ferry" in capabilities).toBe("vfio_ferry" in wish);
     expect(agreement.peer.precopyInfo).toBe("vfio_ferry" in wish);
+    expect(agreement.peer.irqMessages).toBe("vfio_ferry" in wish);
     const read = parseVersion(agreement.payload);
     expect(read).toMatchObject({ limits: { maxDataXferSize: 1_048_576, pgsizes: 4096 } });
   }

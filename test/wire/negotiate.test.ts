@@ -39,6 +39,7 @@ describe("a proposal that is taken", () => {
       writeMultiple: false,
       twinSocket: false,
       precopyInfo: false,
+      irqMessages: false,
     });
   });
 
@@ -104,7 +105,12 @@ describe("the project's own key", () => {
     [{ vfio_ferry: { precopy_info: false } }, false],
     [{ vfio_ferry: { precopy_info: true, more: [] } }, true],
   ])("%j", (capabilities, precopyInfo) => {
-    expect(propose(capabilities)).toMatchObject({ limits: { precopyInfo } });
+    expect(propose(capabilities)).toMatchObject({ limits: { precopyInfo, irqMessages: false } });
+  });
+
+  it("asks for interrupts as messages by a word of its own", () => {
+    const asked = propose({ vfio_ferry: { irq_messages: true } });
+    expect(asked).toMatchObject({ limits: { precopyInfo: false, irqMessages: true } });
   });
 });
 
@@ -153,6 +159,7 @@ describe("a proposal that is refused with EINVAL", () => {
     ["twin_socket", [true, [], null, { supported: 1 }, { supported: true, fd_index: -1 }]],
     ["twin_socket", [{ supported: true, fd_index: "0" }, { fd_index: msgFdsMax + 1 }]],
     ["vfio_ferry", ["23", [], null, true, { precopy_info: 1 }, { precopy_info: null }]],
+    ["vfio_ferry", [{ irq_messages: 1 }, { precopy_info: true, irq_messages: "true" }]],
     ["migration", ["23", [], null, { pgsize: "foo" }, { pgsize: 4095 }, { pgsize: 0 }]],
     ["migration", [{ pgsize: 2 ** 52 + 1 }, { pgsize: Number.MAX_SAFE_INTEGER }]],
   ])("has a bad %s", (key, values) => {
@@ -179,12 +186,14 @@ describe("a VERSION of ours", () => {
     writeMultiple: true,
     twinSocket: true,
     precopyInfo: false,
+    irqMessages: false,
   };
 
   it("is understood by the other side", () => {
     for (const writeMultiple of [false, true]) {
       for (const twinSocket of [false, true]) {
-        const sent = { ...most, writeMultiple, twinSocket, precopyInfo: twinSocket };
+        const own = { precopyInfo: twinSocket, irqMessages: writeMultiple };
+        const sent = { ...most, writeMultiple, twinSocket, ...own };
         const twinFdIndex = twinSocket ? 0 : -1;
         for (const terse of [false, true]) {
           const payload = formatVersion(ourMinor, sent, { twinFdIndex: 0, migrates: true, terse });

@@ -13,6 +13,12 @@ export const pkiFiles = { ca: "ca.pem", cert: "host.pem", key: "host.key" } as c
 /** Who this host is, and whose word on others it takes. */
 export type Identity = { readonly [K in keyof typeof pkiFiles]: string };
 
+/** Where a host listens. */
+export interface TlsPlace {
+  readonly host: string;
+  readonly port: number;
+}
+
 /** How long a caller may take to show who it is. */
 const handshakeTimeout = 10_000;
 const connectionsMax = 16;
@@ -42,12 +48,13 @@ export function namesOf({
     .flatMap((each) => /^DNS:([A-Za-z0-9._-]+)$/.exec(each)?.[1] ?? []);
 }
 
-/** Connects to a host that must prove to be `peer`. */
-export async function dialTls(
-  place: { readonly host: string; readonly port: number },
+/** Connects to a host that must prove to be `peer`; `take` has the socket at once. */
+export async function connectTls<T>(
+  place: TlsPlace,
   peer: string,
   identity: Identity,
-): Promise<Link> {
+  take: (socket: TLSSocket) => T,
+): Promise<T> {
   const where = `${place.host}:${place.port}`;
   const checkServerIdentity = (_: string, certificate: PeerCertificate): Error | undefined => {
     const names = namesOf(certificate);
@@ -57,11 +64,15 @@ export async function dialTls(
   return await new Promise((resolve, reject) => {
     const options = { ...place, ...identity, minVersion, checkServerIdentity } as const;
     const socket = connect(options, () => {
+      clearTimeout(timer);
       socket.setNoDelay(true);
       socket.removeListener("error", fail);
-      resolve(StreamLink.over(peer, socket));
+      resolve(take(socket));
     });
+    const late = (): void => fail(new Error("it has not shown in time who it is"));
+    const timer = setTimeout(late, handshakeTimeout);
     const fail = (error: Error): void => {
+      clearTimeout(timer);
       socket.destroy();
       reject(new FerryError("no-peer", `no link to ${where}: ${error.message}.`));
     };
@@ -69,11 +80,25 @@ export async function dialTls(
   });
 }
 
-/** Listens for hosts that prove who they are by a certificate of the same authority. */
-export async function listenTls(
-  place: { readonly host: string; readonly port: number },
+/** Makes a link to a host that must prove to be `peer`. */
+export function dialTls(place: TlsPlace, peer: string, identity: Identity): Promise<Link> {
+  return connectTls(place, peer, identity, (socket) => StreamLink.over(peer, socket));
+}
+
+/** Listens for links of hosts that prove who they are. */
+export function listenTls(
+  place: TlsPlace,
   identity: Identity,
   greet: (link: Link) => void,
+): Promise<Listener> {
+  return acceptTls(place, identity, (peer, socket) => greet(StreamLink.over(peer, socket)));
+}
+
+/** Listens for hosts that prove who they are by a certificate of the same authority. */
+export async function acceptTls(
+  place: TlsPlace,
+  identity: Identity,
+  greet: (peer: string, socket: TLSSocket) => void,
 ): Promise<Listener> {
   const options = {
     ...identity,
@@ -89,7 +114,7 @@ export async function listenTls(
       return;
     }
     socket.setNoDelay(true);
-    greet(StreamLink.over(peer, socket));
+    greet(peer, socket);
   });
   server.maxConnections = connectionsMax;
   server.on("tlsClientError", (_error, socket) => socket.destroy());
