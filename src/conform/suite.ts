@@ -8,6 +8,7 @@ import { cases as dmaMap } from "./cases/dma-map.ts";
 import { cases as dmaUnmap } from "./cases/dma-unmap.ts";
 import { cases as framing } from "./cases/framing.ts";
 import { cases as irqInfo } from "./cases/irq-info.ts";
+import { cases as irqMessages } from "./cases/irq-messages.ts";
 import { cases as migData } from "./cases/mig-data.ts";
 import { cases as migration } from "./cases/migration.ts";
 import { cases as pciConfig } from "./cases/pci-config.ts";
@@ -44,6 +45,7 @@ export const cases: readonly Case[] = [
   ...migration,
   ...migData,
   ...precopyInfo,
+  ...irqMessages,
   ...dirtyLog,
 ];
 

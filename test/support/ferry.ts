@@ -15,6 +15,8 @@ export interface LogLine {
   /** Of `migration: phase`. */
   readonly phase?: string;
   readonly step?: string;
+  /** Of `serving to another host`. */
+  readonly remote?: string;
   /** Of `migration: paused`. */
   readonly before?: string;
   /** Of `migration: note` and `migration: verdict`. */
@@ -40,7 +42,7 @@ export class Ferry {
 
   private constructor(args: readonly string[], environment: NodeJS.ProcessEnv, fds: number[]) {
     const stdio = ["ignore", "ignore", "pipe", ...fds] as const;
-    this.process = spawn(process.execPath, [main, "serve", ...args, "--json"], {
+    this.process = spawn(process.execPath, [main, ...args, "--json"], {
       stdio: [...stdio],
       env: { ...process.env, ...environment },
     });
@@ -73,14 +75,27 @@ export class Ferry {
     environment: NodeJS.ProcessEnv = {},
     fds: number[] = [],
   ): Promise<Ferry> {
-    const ferry = new Ferry(args, environment, fds);
+    return await Ferry.startVerb("serve", args, environment, fds);
+  }
+
+  /** Starts what serves by another verb, likewise. */
+  static async startVerb(
+    verb: "serve" | "relay",
+    args: readonly string[],
+    environment: NodeJS.ProcessEnv = {},
+    fds: number[] = [],
+  ): Promise<Ferry> {
+    const ferry = new Ferry([verb, ...args], environment, fds);
     await ferry.says("serving");
     return ferry;
   }
 
   /** Starts a server that is expected to end by itself. */
-  static async fails(args: readonly string[]): Promise<{ code: number | null; text: string }> {
-    const ferry = new Ferry(args, {}, []);
+  static async fails(
+    args: readonly string[],
+    verb: "serve" | "relay" = "serve",
+  ): Promise<{ code: number | null; text: string }> {
+    const ferry = new Ferry([verb, ...args], {}, []);
     const code = await ferry.exited;
     const said = ferry.lines.map(({ error }) => error?.message ?? "").join("");
     return { code, text: ferry.noise + said };
