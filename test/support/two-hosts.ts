@@ -1,8 +1,42 @@
 /** Two hosts of one authority: `bob` serves devices to `alice`, which relays them. */
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { makeAuthority, makeHost } from "../../src/cli/pki-files.ts";
 import { Ferry, temporaryFolder } from "./ferry.ts";
-import { LinkRelay } from "./link-relay.ts";
+
+/** What a link does on the way: it leads to a port or a socket's path. */
+export interface LinkOptions {
+  readonly to: { readonly port: number } | { readonly path: string };
+  /** It ends TLS as this host. */
+  readonly identity?: object;
+  /** What it pours in besides once it is told to. */
+  readonly flood?: Uint8Array;
+}
+
+/** A link in a thread of its own; see `link-thread.mjs`. */
+export class Link {
+  readonly #worker: Worker;
+  address = "";
+
+  private constructor(workerData: LinkOptions) {
+    this.#worker = new Worker(new URL("./link-thread.mjs", import.meta.url), { workerData });
+  }
+
+  static async make(options: LinkOptions): Promise<Link> {
+    const link = new Link(options);
+    const port = await new Promise((resolve) => link.#worker.once("message", resolve));
+    link.address = `tls://127.0.0.1:${port}`;
+    return link;
+  }
+
+  tell(order: "cut" | "stall" | "flood"): void {
+    this.#worker.postMessage(order);
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate();
+  }
+}
 
 /** A process that serves, and its socket. */
 export interface Server {
@@ -13,7 +47,7 @@ export interface Server {
 export class TwoHosts {
   readonly #folder = temporaryFolder();
   readonly #ferries: Ferry[] = [];
-  readonly #links: LinkRelay[] = [];
+  readonly #links: Link[] = [];
 
   /** Makes the certificates of both, and of `eve`, whom the authority knows too. */
   async prepare(): Promise<void> {
@@ -79,17 +113,22 @@ export class TwoHosts {
   /** The same over a link that can be cut. */
   async cuttable(
     ...device: readonly string[]
-  ): Promise<{ there: Server; here: Server; link: LinkRelay }> {
+  ): Promise<{ there: Server; here: Server; link: Link }> {
     const there = await this.far("far", ...device);
-    const link = await LinkRelay.listen(0, Number(/\d+$/.exec(there.address)?.[0]));
-    this.#links.push(link);
+    const link = await this.link({ to: { port: Number(/\d+$/.exec(there.address)?.[0]) } });
     return { there, here: await this.near("near", link.address), link };
+  }
+
+  async link(options: LinkOptions): Promise<Link> {
+    const link = await Link.make(options);
+    this.#links.push(link);
+    return link;
   }
 
   /** Ends what was started since the last time. */
   async rest(): Promise<void> {
     for (const ferry of this.#ferries.splice(0)) await ferry[Symbol.asyncDispose]();
-    for (const link of this.#links.splice(0)) link[Symbol.dispose]();
+    for (const link of this.#links.splice(0)) await link.end();
   }
 
   async end(): Promise<void> {
