@@ -1,4 +1,5 @@
 import { errno } from "../base/errno.ts";
+import { FerryError } from "../base/errors.ts";
 import { closeWiring, mappingsOf, takeMappings } from "../device/model-wiring.ts";
 import type {
   DmaMapping,
@@ -12,8 +13,11 @@ import type {
 import { Wrapper } from "../device/wrapper.ts";
 import { addressEnd } from "../memory/dma-map.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { Compatibility } from "../migration/driver.ts";
+import { compatibility } from "../migration/hosts/link-messages.ts";
+import { parseJson } from "../migration/hosts/shapes.ts";
 import { Feature, FeatureFlags, PciIrq } from "../spec/vfio.ts";
-import { Command, DmaUnmap, DmaUnmapFlags } from "../spec/vfio-user.ts";
+import { Command, DmaUnmap, DmaUnmapFlags, OwnFeature } from "../spec/vfio-user.ts";
 import { Connection } from "./connection.ts";
 import { MemoryPort } from "./memory-port.ts";
 import { RelayIrqs } from "./relay-irqs.ts";
@@ -24,6 +28,19 @@ export const relayReplyMs = 4000;
 
 const noWatches: readonly Watch[] = [];
 const { mask } = FeatureFlags;
+
+const compatibilityBytesMax = 65_536;
+
+/** What the server's stream says of itself; null for one that is the device's own. */
+function readCompatibility(remote: RemoteDevice, peer: string): Compatibility | null {
+  const bytes = new Uint8Array(compatibilityBytesMax);
+  const flags = mask.get | OwnFeature.compatibility;
+  const length = remote.feature(flags, bytes, 0, 0, bytes.length);
+  if (length < 0) return null;
+  const read = compatibility(parseJson(new TextDecoder().decode(bytes.subarray(0, length))));
+  if (read !== undefined) return read;
+  throw new FerryError("device-unusable", `${peer} does not say what its device's state is.`);
+}
 
 /** What the module of a device takes: a connected socket, and who is at its other end. */
 export const options = {
@@ -52,6 +69,8 @@ export function create(given: Readonly<Record<string, string>>): VfioDevice {
  */
 export class RelayDevice extends Wrapper {
   readonly memory: GuestMemory;
+  /** What the device's stream says of itself, if it is one of ours. */
+  readonly compatibility: Compatibility | null;
   readonly #connection: Connection;
   readonly #port: MemoryPort;
   readonly #irqs: RelayIrqs;
@@ -72,6 +91,7 @@ export class RelayDevice extends Wrapper {
     this.#connection = connection;
     this.#irqs = new RelayIrqs(connection, remote.irqs);
     connection.irqs = this.#irqs;
+    this.compatibility = readCompatibility(remote, name);
     this.#link = remote.watches.map(({ fd, ready }) => {
       return { fd, ready: () => void [ready(), this.#heard(0)] };
     });

@@ -37,6 +37,7 @@ const rules: Readonly<Record<number, Rule>> = {
   [Feature.dmaLoggingStop]: { set: 0 },
   [Feature.dmaLoggingReport]: { get: DmaLoggingReport.size },
   [OwnFeature.precopyInfo]: { get: PrecopyInfo.size },
+  [OwnFeature.compatibility]: { get: 0 },
 };
 
 /** What the features of migration are asked of. */
@@ -44,6 +45,8 @@ export interface MigrationFace
   extends Pick<MigrationModel, "flags" | "state" | "stopCopyBytes" | "move"> {
   /** Told in the PRE_COPY states, of a device that has them. */
   readonly pending?: PendingBytes;
+  /** A JSON text: what a stream of ours says first of itself. */
+  readonly compatibility?: string;
 }
 
 /** DEVICE_FEATURE of a device: its migration, and the log of what it writes to guest memory. */
@@ -74,15 +77,24 @@ export class DeviceFeatures {
       return result < 0 ? result : length;
     }
     if (capacity < (rule.get ?? 0)) return -errno.EINVAL;
+    if (index === OwnFeature.compatibility) return this.#tell(bytes, at, capacity);
     return index === Feature.dmaLoggingReport
       ? this.#report(view, bytes, at, length, capacity)
       : this.#get(index, view, at);
   }
 
   #has(index: number): boolean {
+    if (index === OwnFeature.compatibility) return this.#migration.compatibility !== undefined;
     if (index !== OwnFeature.precopyInfo) return true;
     const { flags } = this.#migration;
     return (flags & MigrationFlags.mask.preCopy) !== 0 && "pending" in this.#migration;
+  }
+
+  #tell(bytes: Uint8Array, at: number, capacity: number): number {
+    const text = new TextEncoder().encode(this.#migration.compatibility);
+    if (text.length > capacity) return -errno.EINVAL;
+    bytes.set(text, at);
+    return text.length;
   }
 
   #viewOf(bytes: Uint8Array): DataView {

@@ -72,7 +72,9 @@ async function driverFor(spec: DeviceSpec, planes: Planes, hasControl: boolean) 
   if (spec.driver === undefined) {
     const kind = hasControl ? builtIn.find(fits) : undefined;
     if (kind !== undefined) return kind.create(planes);
-    return isNative(planes.guest) ? new NativeDriver(planes) : null;
+    if (!isNative(planes.guest)) return null;
+    const { guest } = planes;
+    return new NativeDriver(planes, guest instanceof RelayDevice ? guest.compatibility : null);
   }
   const kind = await loadKind(spec.driver);
   if (fits(kind)) return kind.create(planes);

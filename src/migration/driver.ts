@@ -88,6 +88,12 @@ export interface MigrationDriver extends Phases {
    */
   readonly native: boolean;
 
+  /**
+   * The device's own stream is one of ours already, because another host's driver has made it: it
+   * is passed on as it is. Not a stream's sections are given to `accept` then but pieces of it.
+   */
+  readonly passesOn?: boolean;
+
   /** PRE_COPY begins or ends: changes are to be noted, or need not be any more. */
   track(on: boolean): number;
   /** What PRE_COPY has still to send; asked in the states PRE_COPY and PRE_COPY_P2P. */

@@ -79,6 +79,7 @@ export class Migratable extends Wrapper {
           return driver.pending;
         },
         move: (to) => this.#moveForVmm(to),
+        compatibility: JSON.stringify(driver.compatibility),
       },
       planes.memory,
     );

@@ -38,6 +38,7 @@ export class Stream {
 
   /** As `readMigration` of the device contract; `final` once the device stands still. */
   read(sink: MigrationSink, length: number, final: boolean): number {
+    if (this.#driver.passesOn === true) return this.#guest.readMigration(sink, length);
     return this.#writer.read(sink, length, final ? this.#nextFinal : this.#next, final);
   }
 
@@ -78,14 +79,22 @@ export class Stream {
 
   /** Takes the next bytes: 0, or EINVAL once the stream is refused. */
   write(bytes: Uint8Array, at: number, length: number): number {
-    const said = this.#reader?.write(bytes, at, length);
+    const said =
+      this.#driver.passesOn === true
+        ? this.#passOn(bytes.subarray(at, at + length))
+        : this.#reader?.write(bytes, at, length);
     return said === null ? 0 : -errno.EINVAL;
+  }
+
+  #passOn(bytes: Uint8Array): string | null {
+    return this.#driver.accept({ kind: 0, version: 1, optional: false, bytes, address: 0 });
   }
 
   /** Why the stream that came cannot be loaded; null when it can. */
   check(): string | null {
     const reader = this.#reader;
     if (reader === null) return "no stream has come";
+    if (this.#driver.passesOn === true) return this.#driver.check();
     const short = reader.shortcoming;
     if (short !== null) return short;
     return this.#driver.check();

@@ -23,8 +23,9 @@ export function deviceFeature(request: Request): number {
   if (!probe && get === set) return -errno.EINVAL;
   if (set && !probe && argsz < request.length) return -errno.EINVAL;
   const { outbox, replyAt, device, peer } = request;
-  const isOwn = (flags & mask.index) === OwnFeature.precopyInfo;
-  if (isOwn && !peer.precopyInfo) return -errno.ENOTTY;
+  const index = flags & mask.index;
+  if (index === OwnFeature.precopyInfo && !peer.precopyInfo) return -errno.ENOTTY;
+  if (index === OwnFeature.compatibility && !peer.irqMessages) return -errno.ENOTTY;
   const dataAt = replyAt + DeviceFeature.size;
   outbox.bytes.set(request.bytes.subarray(request.at, request.at + request.length), replyAt);
   const capacity = Math.min(argsz - DeviceFeature.size, dataXferBytesMax);

@@ -130,6 +130,11 @@ export const MigData = struct("vfio_user_mig_data", 8, { argsz: u32, size: u32 }
 export const OwnFeature = {
   /** GET `struct vfio_precopy_info`, as VFIO_MIG_GET_PRECOPY_INFO. Agreed as `precopy_info`. */
   precopyInfo: 0x8000,
+  /**
+   * GET a JSON text: what the stream of MIG_DATA_READ says first of itself, for whoever passes it
+   * on. Of a device whose stream is this project's, for a client that has agreed on `irq_messages`.
+   */
+  compatibility: 0x8001,
 } as const;
 /** The capability key that holds what is this project's own: `{"precopy_info": true}`. */
 export const ownCapability = "vfio_ferry";

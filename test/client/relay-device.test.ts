@@ -24,10 +24,10 @@ const none: Uint8Array = new Uint8Array(0);
 const remote = { remote: true, timeoutMs: 200 } as const;
 const readReply = joined(words(8, 0), words(4, 0, 4, 0x1234));
 
-/** Vectors by index; the next message id is 9. */
+/** Vectors by index; the next message id is 10. */
 const vectors = [1, 0, 4, 1, 1] as const;
 
-function relayDevice(): [FakeServer, RelayDevice, Connection] {
+function scripted(compatibility: Uint8Array | null = null): [FakeServer, Connection] {
   const server = new FakeServer().agree(limits);
   const { read, write } = RegionFlags.mask;
   server.reply(2, Command.deviceGetInfo, words(4, 16, DeviceFlags.mask.reset, 1, vectors.length));
@@ -35,11 +35,12 @@ function relayDevice(): [FakeServer, RelayDevice, Connection] {
   for (const [index, count] of vectors.entries()) {
     server.reply(4 + index, Command.deviceGetIrqInfo, words(4, 16, 1, index, count));
   }
-  const connection = server.connect(remote);
-  const device = new RelayDevice(connection, "the other host's");
-  server.heard();
-  return [server, device, connection];
+  if (compatibility === null) server.fail(9, Command.deviceFeature, errno.ENOTTY);
+  else server.reply(9, Command.deviceFeature, joined(words(4, 8, 0), compatibility));
+  return [server, server.connect(remote)];
 }
+
+const deviceOf = (link: Connection): RelayDevice => new RelayDevice(link, "the other host's");
 
 const wire = (index: number, start: number, fds: readonly number[], count = fds.length) => ({
   ...{ index, start, count, fds, data: dataEventfd, action: actionTrigger },
@@ -75,7 +76,9 @@ function wired(id: number, index: number, vector: number): number {
 
 beforeEach(() => {
   before = openFds();
-  [server, device, connection] = relayDevice();
+  [server, connection] = scripted();
+  device = deviceOf(connection);
+  server.heard();
   hungUp = false;
 });
 
@@ -117,6 +120,31 @@ describe("a server that serves no relay", () => {
   });
 });
 
+describe("what a server says of its device's state", () => {
+  const text = (of: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(of));
+  const facts = { queues: 256 };
+  const said = { driver: "d", version: 1, oldestVersion: 1, vendor: 1, device: 2, revision: 3 };
+
+  it("is what a swap compares", () => {
+    const [other, link] = scripted(text({ ...said, facts }));
+    expect(deviceOf(link).compatibility).toEqual({ ...said, facts });
+    expect(device.compatibility).toBeNull();
+    link.close();
+    other.close();
+  });
+
+  it.each([
+    ["no JSON", text(said).subarray(1)],
+    ["without facts", text(said)],
+    ["with a number that is none", text({ ...said, facts, vendor: -1 })],
+  ])("is not believed when it is %s", (_, bytesSaid) => {
+    const [other, link] = scripted(bytesSaid);
+    expect(() => deviceOf(link)).toThrow(/does not say what its device's state is\.$/);
+    link.close();
+    other.close();
+  });
+});
+
 describe("what is made of descriptors", () => {
   const sent = (id: number): Said[] => {
     server.reply(id, Command.dmaMap, none);
@@ -124,20 +152,20 @@ describe("what is made of descriptors", () => {
   };
 
   it("stays here: a mapping goes without its file, an eventfd as a byte", () => {
-    sent(9);
+    sent(10);
     const { memory } = device;
     expect(device.mapDma({ ...mapping(0x1000), fd: createEventfd() })).toBe(0);
     const [map] = server.heard();
     expect(map).toMatchObject({ command: Command.dmaMap, fds: [] });
     expect(map?.payload).toEqual(joined(words(4, 32, 3), words(8, 0, 0x1000, 4096)));
     expect(memory.mapCount).toBe(1);
-    server.reply(10, Command.deviceSetIrqs, none);
+    server.reply(11, Command.deviceSetIrqs, none);
     expect(device.setIrqs(wire(msix, 1, [createEventfd(), createEventfd()]))).toBe(0);
     const [set] = server.heard();
     const head = words(4, 22, dataEventfd | actionTrigger, msix, 1, 2);
     expect(set).toMatchObject({ command: Command.deviceSetIrqs, fds: [] });
     expect(set?.payload).toEqual(joined(head, Uint8Array.of(1, 1)));
-    server.reply(11, Command.deviceSetIrqs, none);
+    server.reply(12, Command.deviceSetIrqs, none);
     expect(device.setIrqs(wire(msix, 2, [], 1))).toBe(0);
     expect(server.heard()[0]?.payload).toEqual(
       words(4, 20, dataEventfd | actionTrigger, msix, 2, 1),
@@ -148,8 +176,8 @@ describe("what is made of descriptors", () => {
   it("is only eventfds, and an eventfd that is refused over there leaves the one before it", () => {
     const [notOne] = [duplicate(0)];
     expect(device.setIrqs(wire(msix, 0, [notOne as number]))).toBe(-errno.EINVAL);
-    const first = wired(9, msix, 0);
-    server.fail(10, Command.deviceSetIrqs, errno.ENOSPC);
+    const first = wired(10, msix, 0);
+    server.fail(11, Command.deviceSetIrqs, errno.ENOSPC);
     expect(device.setIrqs(wire(msix, 0, [createEventfd()]))).toBe(-errno.ENOSPC);
     server.command(0, OwnCommand.interrupt, words(4, msix, 0, 2));
     look(device);
@@ -159,24 +187,24 @@ describe("what is made of descriptors", () => {
 
 describe("an interrupt by message", () => {
   it("signals its eventfd as often as it was raised, also ahead of a reply", () => {
-    const [first, second] = [wired(9, msix, 0), wired(10, msix, 3)];
+    const [first, second] = [wired(10, msix, 0), wired(11, msix, 3)];
     server.command(0, OwnCommand.interrupt, words(4, msix, 0, 7, msix, 3, 1));
     look(device);
     expect([drainEventfd(first), drainEventfd(second)]).toEqual([7, 1]);
     server.command(0, OwnCommand.interrupt, words(4, msix, 3, 0xffff_ffff));
-    server.reply(11, Command.regionRead, readReply);
+    server.reply(12, Command.regionRead, readReply);
     expect(readRegister()).toBe(4);
     expect(drainEventfd(second)).toBe(0xffff_ffff);
   });
 
   it("of a vector without an eventfd is nobody's", () => {
     server.command(0, OwnCommand.interrupt, words(4, msix, 2, 1));
-    server.reply(9, Command.regionRead, readReply);
+    server.reply(10, Command.regionRead, readReply);
     expect(readRegister()).toBe(4);
   });
 
   it("of the line masks it, as the server has; the unmask eventfd is passed on", () => {
-    const line = wired(9, 0, 0);
+    const line = wired(10, 0, 0);
     const unmask = eventfd();
     const request: IrqRequest = { ...wire(0, 0, [duplicate(unmask)]), action: actionUnmask };
     expect(device.setIrqs(request)).toBe(0);
@@ -185,17 +213,17 @@ describe("an interrupt by message", () => {
     expect(drainEventfd(line)).toBe(1);
     expect(device.wiring()?.irqs[0]).toMatchObject({ index: 0, masked: true });
     server.heard();
-    server.reply(10, Command.deviceSetIrqs, none);
+    server.reply(11, Command.deviceSetIrqs, none);
     drainEventfd(unmask);
     expect(device.watches).toHaveLength(2);
     device.setIrqs({ ...wire(0, 0, [], 1), data: dataNone, action: actionUnmask });
     expect(server.heard()[0]?.payload).toEqual(words(4, 20, dataNone | actionUnmask, 0, 0, 1));
     expect(device.wiring()?.irqs[0]).toMatchObject({ masked: false });
-    server.reply(11, Command.deviceSetIrqs, none);
+    server.reply(12, Command.deviceSetIrqs, none);
     device.setIrqs({ ...wire(0, 0, [], 1), data: dataNone, action: actionMask });
     expect(device.wiring()?.irqs[0]).toMatchObject({ masked: true });
-    server.reply(12, Command.deviceSetIrqs, none);
-    server.reply(13, Command.dmaUnmap, words(4, 24, 2, 0, 0, 0, 0));
+    server.reply(13, Command.deviceSetIrqs, none);
+    server.reply(14, Command.dmaUnmap, words(4, 24, 2, 0, 0, 0, 0));
   });
 
   it.each([
@@ -207,7 +235,7 @@ describe("an interrupt by message", () => {
     ["no entry", none],
     ["more entries than can be", words(4, ...Array(3 * (interruptEntriesMax + 1)).fill(0))],
   ])("with %s ends the link, and the VMM is told", (_, payload) => {
-    const notice = wired(9, err, 0);
+    const notice = wired(10, err, 0);
     server.command(0, OwnCommand.interrupt, payload);
     look(device);
     expect(drainEventfd(notice)).toBe(1);
@@ -217,13 +245,13 @@ describe("an interrupt by message", () => {
 
 describe("a server that makes no sense", () => {
   it("answers a read with too little: the device has failed", () => {
-    server.reply(9, Command.regionRead, words(8, 0));
+    server.reply(10, Command.regionRead, words(8, 0));
     expect(readRegister()).toBe(-errno.EIO);
     isLost();
   });
 
   it("says nothing: it is waited for once", () => {
-    const notice = wired(9, err, 0);
+    const notice = wired(10, err, 0);
     expect(readRegister()).toBe(-errno.EIO);
     expect(drainEventfd(notice)).toBe(1);
     isLost();
@@ -238,29 +266,29 @@ describe("a server that makes no sense", () => {
   });
 
   it("keeps memory that the VMM takes away: it is gone here, and so is the link", () => {
-    server.reply(9, Command.dmaMap, none);
+    server.reply(10, Command.dmaMap, none);
     expect(device.mapDma(mapping(0x1000))).toBe(0);
-    server.fail(10, Command.dmaUnmap, errno.EBUSY);
+    server.fail(11, Command.dmaUnmap, errno.EBUSY);
     expect(device.unmapDma(0x1000, 4096)).toBe(0);
     expect(device.memory.mapCount).toBe(0);
     isLost();
   });
 
   it("refuses to let go of all memory at once: likewise", () => {
-    server.reply(9, Command.dmaMap, none);
+    server.reply(10, Command.dmaMap, none);
     expect(device.mapDma(mapping(0x1000))).toBe(0);
-    server.fail(10, Command.dmaUnmap, errno.EINVAL);
+    server.fail(11, Command.dmaUnmap, errno.EINVAL);
     expect(device.unmapAllDma()).toBe(0);
     expect(device.memory.mapCount).toBe(0);
     isLost();
   });
 
   it("may refuse what a VMM asks wrongly, and all goes on", () => {
-    server.fail(9, Command.dmaUnmap, errno.ENOENT);
+    server.fail(10, Command.dmaUnmap, errno.ENOENT);
     expect(device.unmapDma(0x1000, 4096)).toBe(-errno.ENOENT);
-    server.fail(10, Command.dmaMap, errno.EEXIST);
+    server.fail(11, Command.dmaMap, errno.EEXIST);
     expect(device.mapDma(mapping(0x1000))).toBe(-errno.EEXIST);
-    server.reply(11, Command.regionRead, readReply);
+    server.reply(12, Command.regionRead, readReply);
     expect(readRegister()).toBe(4);
   });
 });

@@ -6,8 +6,10 @@ import { doWork } from "../../src/guest/work.ts";
 import { openWorkload } from "../../src/guest/workloads.ts";
 import { connectWhenFree } from "../client/connect-when-free.ts";
 import { Load, type LoadCounts } from "../support/load.ts";
+import { movingDevices } from "../support/moving-guest.ts";
 import { swap } from "../support/swap-peers.ts";
 import { TwoHosts } from "../support/two-hosts.ts";
+import { Voyage } from "../support/voyage.ts";
 
 /** A case that maps 65535 pieces waits for as many answers of the other host. */
 const caseMs = 60_000;
@@ -91,5 +93,25 @@ describe("a VMM that works without a pause", () => {
       await load.progress(3);
     }
     nothingLost(await load.stop());
+  }, 120_000);
+});
+
+describe.each(movingDevices)("$device.0 under a guest that verifies every answer", (each) => {
+  it("goes to another host and back while its VMM stays connected", async () => {
+    const { here } = await hosts.relayed(...each.device);
+    const own = await hosts.local("own", ...each.device);
+    const voyage = new Voyage(each.boot(own.socket));
+    try {
+      for (let i = 0; i < 4; i++) {
+        await voyage.works();
+        const [from, to] = i % 2 === 0 ? [own, here] : [here, own];
+        const report = await swap(from.socket, { to: to.socket });
+        expect(report).toMatchObject({ connected: true, trouble: "" });
+      }
+      await voyage.works();
+      expect(voyage.guest.wrong).toBe(0);
+    } finally {
+      voyage.end();
+    }
   }, 120_000);
 });

@@ -1,17 +1,24 @@
 /** Interrupts as messages, for a client that no eventfd reaches: an extension of this project's. */
-import { deviceReset, littleEndian, regionWrite, setIrqs } from "../../client/raw-requests.ts";
-import { IrqSetFlags, PciRegion } from "../../spec/vfio.ts";
+import {
+  deviceFeature,
+  deviceReset,
+  littleEndian,
+  regionWrite,
+  setIrqs,
+} from "../../client/raw-requests.ts";
+import { FeatureFlags, IrqSetFlags, PciRegion } from "../../spec/vfio.ts";
 import {
   HeaderFlags,
   Interrupt,
   MessageType,
   OwnCommand,
+  OwnFeature,
   ownCapability,
 } from "../../spec/vfio-user.ts";
 import { casesOf } from "../case.ts";
 import { type Context, ourCapabilities } from "../context.ts";
 import { expectEqual, expectThat } from "../expect.ts";
-import { hello, vectors, vectorsOf } from "../offer.ts";
+import { hello, unsupported, vectors, vectorsOf } from "../offer.ts";
 import { type Peer, viewOf } from "../peer.ts";
 
 const { dataNone, dataEventfd, actionTrigger } = IrqSetFlags.mask;
@@ -68,6 +75,8 @@ export const cases = casesOf(
         const fds = [context.eventfd(), context.eventfd()];
         peer.done(setIrqs({ flags: wire, index, count: 2 }), 0, fds);
         peer.done(setIrqs({ flags: fire, index, count: 2 }), 0);
+        const get = FeatureFlags.mask.get | OwnFeature.compatibility;
+        peer.refused(deviceFeature(get, new Uint8Array(0), 4096), unsupported);
         peer.usable();
       },
     },

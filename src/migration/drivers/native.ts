@@ -37,6 +37,7 @@ export function isNative(device: VfioDevice): boolean {
  */
 export class NativeDriver implements MigrationDriver {
   readonly compatibility: Compatibility;
+  readonly passesOn: boolean;
   readonly sectionNames: Readonly<Record<number, string>> = { [image]: "image" };
   readonly flags = 0;
   readonly native = true;
@@ -53,10 +54,14 @@ export class NativeDriver implements MigrationDriver {
   #receiving = false;
   #saving = false;
 
-  /** A VMM reaches the guest's plane, and it is its migration that is asked for here. */
-  constructor({ guest }: Planes) {
+  /**
+   * A VMM reaches the guest's plane, and it is its migration that is asked for here. A device whose
+   * stream is one of ours is `passedOn` with what that says of itself.
+   */
+  constructor({ guest }: Planes, passedOn: Compatibility | null = null) {
     this.#device = guest;
-    this.compatibility = {
+    this.passesOn = passedOn !== null;
+    this.compatibility = passedOn ?? {
       ...identityOf(guest),
       driver: "native",
       version: 1,
@@ -111,7 +116,8 @@ export class NativeDriver implements MigrationDriver {
   }
 
   accept({ kind, bytes, optional }: Section): string | null {
-    if (kind !== image) return optional ? null : "it is no part of this device's state";
+    if (kind !== image && !this.passesOn)
+      return optional ? null : "it is no part of this device's state";
     const entered = this.#receiving ? 0 : this.#setState(MigState.resuming);
     const result = entered < 0 ? entered : this.#device.writeMigration(bytes, 0, bytes.length);
     return result < 0 ? "the device takes no more of it" : null;
