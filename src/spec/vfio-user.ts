@@ -33,7 +33,9 @@ export type Command = (typeof Command)[keyof typeof Command];
  * The document's spelling of a command: `DEVICE_GET_INFO`; unknown numbers survive as `command 99`.
  */
 export function commandName(command: number): string {
-  const entry = Object.entries(Command).find(([, value]) => value === command);
+  const entry = Object.entries({ ...Command, ...OwnCommand }).find(
+    ([, value]) => value === command,
+  );
   return entry === undefined
     ? `command ${command}`
     : entry[0].replace(/([a-z])([A-Z])/g, "$1_$2").toUpperCase();

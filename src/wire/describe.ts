@@ -42,11 +42,13 @@ import {
   DmaUnmapFlags,
   Header,
   HeaderFlags,
+  Interrupt,
   IoEventfdFlags,
   IoFdType,
   MessageType,
   MigData,
   noFdIndex,
+  OwnCommand,
   OwnFeature,
   RegionAccess,
   RegionIoFds,
@@ -133,6 +135,7 @@ const shapes = {
   loggingRange: shape(DmaLoggingRange, { iova: hex, length: hex }),
   loggingReport: shape(DmaLoggingReport, { iova: hex, length: hex, pageSize: hex }),
   migData: shape(MigData, {}),
+  interrupt: shape(Interrupt, { index: irq }),
 } as const;
 
 /** The bytes of one message, read from front to back; `words` is the line so far. */
@@ -283,6 +286,7 @@ const featureBodies: Readonly<Record<number, Body>> = {
     if (line.structure(shapes.loggingReport)) line.data("bitmap");
   },
   [OwnFeature.precopyInfo]: (line) => line.structure(shapes.precopyInfo),
+  [OwnFeature.compatibility]: (line) => line.text(),
 };
 
 function deviceFeature(line: Line): void {
@@ -328,6 +332,9 @@ const bodies: Readonly<Record<number, Body>> = {
   [Command.regionWriteMulti]: writeMulti,
   [Command.deviceFeature]: deviceFeature,
   [Command.migDataRead]: withData(shapes.migData),
+  [OwnCommand.interrupt]: (line) => {
+    line.list(shapes.interrupt, Math.floor(line.left / Interrupt.size));
+  },
   [Command.migDataWrite]: (line, isReply) => isReply || withData(shapes.migData)(line, isReply),
 };
 
