@@ -10,7 +10,6 @@ import {
   IoEventfdFlags,
   MessageType,
   noFdIndex,
-  OwnCommand,
   OwnFeature,
 } from "../../src/spec/vfio-user.ts";
 import { describeMessage, Way } from "../../src/wire/describe.ts";
@@ -309,19 +308,6 @@ const samples: readonly Sample[] = [
     command: Command.deviceFeature,
     payload: feature(get, OwnFeature.precopyInfo, pack("4488", 24, 0, 70_000, 12)),
     flags: reply,
-  },
-  {
-    title: "DEVICE_FEATURE: what a stream says first of itself",
-    command: Command.deviceFeature,
-    payload: join(feature(get, OwnFeature.compatibility), text('{"version":1}')),
-    flags: reply,
-  },
-  {
-    title: "an interrupt of our own, by message",
-    command: OwnCommand.interrupt,
-    payload: pack("444444", 2, 0, 1, 2, 31, 40),
-    flags: noReply,
-    way: "←",
   },
   {
     title: "DEVICE_FEATURE cut inside of its data",
