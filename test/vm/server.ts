@@ -38,7 +38,16 @@ export class Server {
     launcher: readonly string[] = [],
   ): Promise<Server> {
     const options = settings.flatMap((setting) => ["--set", setting]);
-    const args = ["serve", device, "--socket-path", socketPath, ...options];
+    return await Server.run(["serve", device, ...options], socketPath, launcher);
+  }
+
+  /** Starts whatever serves at a socket, and waits for it. */
+  static async run(
+    command: readonly string[],
+    socketPath: string,
+    launcher: readonly string[] = [],
+  ): Promise<Server> {
+    const args = [...command, "--socket-path", socketPath];
     const child = new Child([...launcher, ...ferryCommand, ...args]);
     const server = new Server(child, socketPath);
     await until(

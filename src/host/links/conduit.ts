@@ -1,6 +1,5 @@
 import { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { closeFd } from "../../sys/descriptors.ts";
 import { setUserTimeout } from "../../sys/tcp.ts";
 import { socketPair } from "../../sys/unix.ts";
 import { descriptorOf } from "../peer.ts";
@@ -18,13 +17,11 @@ export class Conduit {
   readonly fd: number;
   /** Why it has ended. */
   readonly ended: Promise<string>;
-  readonly #near: Socket;
 
   constructor(far: TLSSocket) {
     const [ours, theirs] = socketPair();
     this.fd = theirs;
     const near = new Socket({ fd: ours, readable: true, writable: true });
-    this.#near = near;
     far.setKeepAlive(true, silenceMs);
     setUserTimeout(descriptorOf(far), patienceMs);
     let why = "";
@@ -42,11 +39,5 @@ export class Conduit {
     near.on("close", () => far.destroySoon());
     near.pipe(far);
     far.pipe(near);
-  }
-
-  /** Ends it; `unused` says that nobody has the descriptor. */
-  close(unused = false): void {
-    if (unused) closeFd(this.fd);
-    this.#near.destroy();
   }
 }
