@@ -294,18 +294,23 @@ describe("a server that makes no sense", () => {
 });
 
 describe("a device that changes its server", () => {
-  it("takes no client that rings by eventfds", () => {
+  it("takes no client that rings by eventfds, or has mapped what it cannot have", () => {
     const fds = [createEventfd(), createEventfd(), createEventfd()] as const;
     const irq = { index: msix, vector: 0, trigger: fds[0], unmask: -1, masked: false };
     const bell = { region: 0, offset: 0, size: 4, fd: fds[1], datamatch: null };
     const mappings = [{ ...mapping(0x1000), fd: fds[2] }];
-    expect(device.wire({ mappings, irqs: [irq], ioEventfds: [bell] })).toBe(-errno.EOPNOTSUPP);
+    const wiring = { mappings, irqs: [irq], ioEventfds: [bell], files: [] };
+    expect(device.wire(wiring)).toBe(-errno.EOPNOTSUPP);
+    const file = { region: 0, fd: createEventfd() };
+    const another = { mappings: [], irqs: [], ioEventfds: [], files: [file] };
+    expect(device.wire(another)).toBe(-errno.EOPNOTSUPP);
   });
 
   it("closes what does not fit", () => {
     const fd = createEventfd();
     const irq = { index: msix, vector: 9, trigger: fd, unmask: -1, masked: false };
     const mappings = [{ ...mapping(0x1000), fd: createEventfd() }];
-    expect(device.wire({ mappings, irqs: [irq], ioEventfds: [] })).toBe(-errno.EINVAL);
+    const wiring = { mappings, irqs: [irq], ioEventfds: [], files: [] };
+    expect(device.wire(wiring)).toBe(-errno.EINVAL);
   });
 });
