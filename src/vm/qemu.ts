@@ -16,6 +16,8 @@ export const vmmBudgets = {
   stateMs: 10_000,
   /** The rest of memory, once its vCPUs stand still, and everything else of the VM. */
   switchMs: 60_000,
+  /** An answer, before what it sends is cut off. */
+  hangMs: 2000,
   /** Its end, once it was told: a VM may stand still meanwhile that is to go on elsewhere. */
   quitMs: 2000,
 } as const;
@@ -233,8 +235,23 @@ export class Qemu {
     await this.#qmp.execute("migrate-continue", { state: "pre-switchover" });
   }
 
-  /** Takes a migration back; afterwards the VM runs again. */
-  async cancel(): Promise<void> {
+  /**
+   * Takes back what is under way of a migration; afterwards the VM runs again. In its last writes a
+   * VMM hangs, and its monitor with it, when nobody reads them: then they are cut off.
+   */
+  async takeBack(): Promise<void> {
+    const wait = { what: `an answer of ${this.path}`, budgetMs: vmmBudgets.hangMs };
+    const cutOff = async (): Promise<MemoryProgress> => {
+      await this.#qmp.executeOutOfBand("yank", { instances: [{ type: "migration" }] });
+      return await this.progress();
+    };
+    const { status } = await within(hostClock, wait, this.progress()).catch(cutOff);
+    const isUnderWay = !/^(none|completed|failed|cancelled)$/.test(status);
+    if (isUnderWay) await this.#cancel();
+    await this.goOn();
+  }
+
+  async #cancel(): Promise<void> {
     await this.#qmp.execute("migrate_cancel");
     const isOver = (events: readonly QmpEvent[]): true | undefined =>
       events.some((event) => /^(cancelled|failed|completed)$/.test(statusOf(event))) || undefined;

@@ -34,6 +34,9 @@ const eventShape = s.object({
 });
 const refusalShape = s.object({ error: s.object({ desc: s.sentence }) });
 const answerShape = s.object({ id: s.whole() });
+const greetingShape = s.object({
+  QMP: s.object({ capabilities: s.optional(s.list(s.text(64), 64), []) }),
+});
 
 interface Waiting {
   resolve(value: unknown): void;
@@ -50,6 +53,8 @@ export class QmpConnection {
   #pending = "";
   #lastId = 0;
   #closed = false;
+  /** Does it take commands that overtake others, while it is busy? */
+  #takesOob = false;
   /** Why there is no connection any more; null while there is one. */
   #lost: FerryError | null = null;
 
@@ -73,7 +78,7 @@ export class QmpConnection {
     const greeting = qmp.#expect(0);
     try {
       await within(hostClock, { what: `the greeting of ${path}`, budgetMs: answerMs }, greeting);
-      await qmp.execute("qmp_capabilities");
+      await qmp.execute("qmp_capabilities", qmp.#takesOob ? { enable: ["oob"] } : {});
       return qmp;
     } catch (thrown) {
       qmp.close();
@@ -116,8 +121,9 @@ export class QmpConnection {
       return;
     }
     // A greeting has no id, and is the first that comes.
-    const isGreeting = this.#waiting.has(0) && s.object({ QMP: s.object({}) })(value) !== undefined;
-    const id = isGreeting ? 0 : answerShape(value)?.id;
+    const greeting = this.#waiting.has(0) ? greetingShape(value) : undefined;
+    if (greeting !== undefined) this.#takesOob = greeting.QMP.capabilities.includes("oob");
+    const id = greeting !== undefined ? 0 : answerShape(value)?.id;
     const waiting = id === undefined ? undefined : this.#waiting.get(id);
     if (id === undefined || waiting === undefined) {
       this.#lose("says what nobody asked for; is it a QMP monitor?");
@@ -156,10 +162,27 @@ export class QmpConnection {
     return sent === bytes.length;
   }
 
-  #line(command: string, args: object): { readonly id: number; readonly line: string } {
+  /**
+   * Runs a command that a VMM obeys though it is busy with another one, or with itself; throws
+   * when it obeys none.
+   */
+  async executeOutOfBand(command: string, args: object): Promise<unknown> {
+    const { id, line } = this.#line(command, args, "exec-oob");
+    if (!this.#takesOob)
+      throw new FerryError("no-oob", `${this.path} takes one command at a time.`);
+    const answer = this.#expect(id);
+    if (this.#lost === null) this.#socket.write(line);
+    return await this.#answer(command, answer);
+  }
+
+  #line(
+    command: string,
+    args: object,
+    how: "execute" | "exec-oob" = "execute",
+  ): { readonly id: number; readonly line: string } {
     this.#lastId += 1;
     const id = this.#lastId;
-    return { id, line: `${JSON.stringify({ execute: command, arguments: args, id })}\n` };
+    return { id, line: `${JSON.stringify({ [how]: command, arguments: args, id })}\n` };
   }
 
   async #answer(command: string, answer: Promise<unknown>): Promise<unknown> {

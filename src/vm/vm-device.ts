@@ -127,6 +127,11 @@ export class VmDevice {
     await expectServed(this.to, target, this.#loaded.served);
   }
 
+  /** The target's server, which has it, answers. */
+  async expectThere(): Promise<void> {
+    await probe(this.to);
+  }
+
   /** QEMU shows a base address only where it has memory behind it. */
   expectBars({ bars }: PciFunction): void {
     if (JSON.stringify(bars) === JSON.stringify(this.#place?.bars)) return;

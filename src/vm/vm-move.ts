@@ -5,6 +5,7 @@ import type { Tell } from "../migration/hosts/events.ts";
 import type { PhaseTime } from "../migration/hosts/link-messages.ts";
 import { type Around, goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
 import type { Fate } from "./device-move.ts";
+import { lookBack } from "./left-behind.ts";
 import type { PciFunction } from "./pci-place.ts";
 import { type Qemu, vmmBudgets } from "./qemu.ts";
 import type { VmDevice } from "./vm-device.ts";
@@ -25,7 +26,7 @@ export type VmFate = "moved" | "kept" | "open";
 /** How a VM's migration ended: who has it, what is wrong there, and all in a sentence. */
 export interface VmEnd {
   readonly outcome: VmFate;
-  /** Of a VM that has moved: what failed after that. Empty when nothing did. */
+  /** What is wrong where the VM is, or was; empty when it goes on there. */
   readonly trouble: string;
   readonly sentence: string;
 }
@@ -68,6 +69,8 @@ export class VmMove implements Stage {
   #decided = false;
   /** Which devices are with the target and do not come back, so that everything stands. */
   #split: string | null = null;
+  /** Which devices have not come back; empty when all have. */
+  #notBack = "";
   #fate: Fate = "kept";
   /** How long no vCPU ran; null while it is not known. */
   blackoutMs: number | null = null;
@@ -101,11 +104,8 @@ export class VmMove implements Stage {
       if (this.#split !== null) {
         return { outcome: "open", trouble: "", sentence: this.#splitSentence(this.#split) };
       }
-      const state = await source.runState().catch(() => "out of reach");
-      const where = `The VM stays with ${source.path}, where it is ${state}`;
-      const { why } = await source.progress().catch(() => ({ why: "" }));
-      const sentence = `${where}: ${messageOf(thrown)} ${why}`.trim();
-      return { outcome: "kept", trouble: "", sentence };
+      const left = await lookBack(source, target, this.#notBack, thrown);
+      return { outcome: "kept", ...left };
     }
     if (this.#fate === "open") {
       return { outcome: "open", trouble: "", sentence: this.#openSentence() };
@@ -186,7 +186,10 @@ export class VmMove implements Stage {
 
   /** Done twice without harm. */
   async devicesBack(): Promise<void> {
+    const servers = this.#devices.all.map(({ from }) => from.path).join(", ");
+    this.#notBack = `nobody knows whether ${servers} has all that it had`;
     await this.#devices.each((device) => device.back());
+    this.#notBack = "";
   }
 
   /** Ends with vCPUs that stand still. */
@@ -223,12 +226,8 @@ export class VmMove implements Stage {
   async vmBack(): Promise<void> {
     // A VM that has devices on both sides must not go on with either.
     if (this.#split !== null) throw new FerryError("split", "not all devices are back.");
-    const qemu = this.#from;
     await this.#to.quit();
-    const { status } = await qemu.progress();
-    const isUnderWay = !/^(none|completed|failed|cancelled)$/.test(status);
-    if (isUnderWay) await qemu.cancel();
-    await qemu.goOn();
+    await this.#from.takeBack();
   }
 
   async fence(): Promise<void> {
@@ -319,8 +318,10 @@ export class VmMove implements Stage {
     }
   }
 
-  /** The source has nothing more to do. */
+  /** The source has nothing more to do, once the target is seen to have all of it. */
   async retire(): Promise<void> {
+    await expectState(this.#to, "running", "look at it before you end the source");
+    await this.#devices.each((device) => device.expectThere());
     await this.#devices.each(({ move }) => move.over());
     await this.#from.quit();
   }

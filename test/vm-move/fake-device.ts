@@ -94,6 +94,8 @@ export class FakeDevice {
   thaw = "";
   /** Does it come back when it has to? */
   returns = true;
+  /** Servers that have ended. */
+  readonly #dead = new Set<Side>();
   readonly #folder: string;
   readonly #servers: Server[] = [];
   /** Writes down what is asked; a sentence refuses it. */
@@ -137,6 +139,7 @@ export class FakeDevice {
   }
 
   #hear(side: Side, socket: Socket, request: FakeRequest): void {
+    if (this.#dead.has(side)) return void socket.destroy();
     const { method } = request;
     const say = (value: object): boolean => socket.write(`${JSON.stringify(value)}\n`);
     if (method === "probe") return void say(this.#probe(side));
@@ -195,6 +198,12 @@ export class FakeDevice {
 
   #end(outcome: string, sentence: string): void {
     this.#begun?.write(`${JSON.stringify({ outcome, sentence })}\n`);
+  }
+
+  /** A server ends, and all that was said to it has no answer. */
+  kill(side: Side): void {
+    this.#dead.add(side);
+    if (side === "source") this.#begun?.destroy();
   }
 
   /** As a VM's migration is given it, under a name or as the only one. */

@@ -35,6 +35,9 @@ export class FakeMonitor {
   debug: (body: string) => string = () => "OK";
   /** What the stub says is sent like this. */
   frame = packet;
+  /** While it is busy with itself it obeys only what overtakes others; the others wait. */
+  isBusy = false;
+  #late: string[] = [];
   readonly #listener: number;
   readonly #arena = new Arena(1 << 20);
   readonly #timer: NodeJS.Timeout;
@@ -70,12 +73,15 @@ export class FakeMonitor {
   }
 
   #obey(line: string): void {
-    const { execute, arguments: args, id } = JSON.parse(line);
-    const command = this.commands[execute];
-    const answer = command === undefined ? new Refusal(`no command ${execute}`) : command(args);
+    const { execute, "exec-oob": urgent, arguments: args, id } = JSON.parse(line);
+    if (this.isBusy && urgent === undefined) return void this.#late.push(line);
+    const name = execute ?? urgent;
+    const command = this.commands[name];
+    const answer = command === undefined ? new Refusal(`no command ${name}`) : command(args);
     if (answer === silence) return;
     if (answer instanceof Refusal) this.tell({ error: { class: "E", desc: answer.desc }, id });
     else this.tell({ return: answer, id });
+    if (!this.isBusy) for (const each of this.#late.splice(0)) this.#obey(each);
   }
 
   #debugger(fd: number): void {

@@ -34,6 +34,25 @@ describe("a monitor", () => {
     await expect(open_.execute("stop")).rejects.toThrow(`${monitor.path} refused stop: not now`);
   });
 
+  it("that is busy obeys what overtakes the others, if it says that it can", async () => {
+    const one = await open();
+    monitor.isBusy = true;
+    monitor.commands["yank"] = () => {
+      monitor.isBusy = false;
+      return {};
+    };
+    monitor.commands["query-status"] = () => ({ status: "running" });
+    const waiting = one.execute("query-status");
+    expect(await one.executeOutOfBand("yank", {})).toEqual({});
+    expect(await waiting).toEqual({ status: "running" });
+  });
+
+  it("that takes one command after the other is not told to overtake", async () => {
+    monitor.greeting = '{"QMP": {"version": {}, "capabilities": []}}';
+    const one = await open();
+    await expect(one.executeOutOfBand("yank", {})).rejects.toThrow("takes one command at a time");
+  });
+
   it("that is not there is an operator's mistake", async () => {
     const path = join(folder.path, "nobody");
     await expect(QmpConnection.open(path)).rejects.toMatchObject({ code: "no-qmp" });

@@ -172,6 +172,28 @@ describe("what fails is taken back:", () => {
     expectBack();
   });
 
+  it("switch, when the source's QEMU hangs in what it sends: it is cut off", async () => {
+    const { source, target } = world.monitors;
+    source.commands["migrate-continue"] = () => {
+      source.isBusy = true;
+      target.hangUp();
+      return {};
+    };
+    source.commands["yank"] = (args) => {
+      expect(args).toEqual({ instances: [{ type: "migration" }] });
+      world.log.push("source yank");
+      source.isBusy = false;
+      world.migration = "failed";
+      world.state.source = "running";
+      return {};
+    };
+    const { outcome, trouble, sentence } = await world.move();
+    expect({ outcome, trouble }).toEqual({ outcome: "kept", trouble: "" });
+    expect(sentence).toContain("where it is running: the monitor");
+    expect(undone(abort)).toEqual([abort, "source yank", unprepared]);
+    expectBack();
+  });
+
   it.each([
     ["getfd", "target getfd"],
     ["chardev-add", "target chardev-add"],
@@ -231,6 +253,29 @@ describe("what fails is taken back:", () => {
   });
 });
 
+describe("a VM that stays and does not go on as before is said to:", () => {
+  it("its device's server has ended", async () => {
+    world.before = (what) => {
+      if (what === "target migrate-incoming") world.first.kill("source");
+    };
+    const { outcome, trouble, sentence } = await world.move();
+    expect(outcome).toBe("kept");
+    expect(trouble).toBe(`nobody knows whether ${world.first.path("source")} has all that it had`);
+    expect(sentence).toContain(`where it is running, but ${trouble}: `);
+  });
+
+  it("its QEMU has ended", async () => {
+    const { source } = world.monitors;
+    world.before = (what) => {
+      if (what === "target migrate-incoming") source.hangUp();
+    };
+    const { outcome, trouble, sentence } = await world.move();
+    expect(outcome).toBe("kept");
+    expect(trouble).toBe(`the monitor ${source.path} has closed the connection.`);
+    expect(sentence).toContain(`The VM has not moved, and ${trouble} If ${source.path} has ended`);
+  });
+});
+
 describe("after the hand-over nothing is taken back:", () => {
   it("it is not known who has the device: a sentence says how to go on", async () => {
     world.first.verdict = "silent";
@@ -259,6 +304,29 @@ describe("after the hand-over nothing is taken back:", () => {
     expect(outcome).toBe("moved");
     expect(trouble).toContain("not now");
     expect(sentence).toContain(`are with ${world.monitors.target.path}, but: ${trouble}`);
+    expect(world.log).not.toContain("source quit");
+  });
+
+  it("a target that is not running when it is looked at keeps its source", async () => {
+    let looks = 0;
+    world.before = (what) => {
+      if (what === "target query-status" && world.state.target === "running" && ++looks > 1) {
+        world.state.target = "internal-error";
+      }
+    };
+    const { outcome, trouble } = await world.move();
+    expect(outcome).toBe("moved");
+    expect(trouble).toContain("is internal-error, not running");
+    expect(world.log).not.toContain("source quit");
+  });
+
+  it("a target whose server has ended keeps its source", async () => {
+    world.before = (what) => {
+      if (what === "target cont") world.first.kill("target");
+    };
+    const { outcome, trouble } = await world.move();
+    expect(outcome).toBe("moved");
+    expect(trouble).toContain(world.first.path("target"));
     expect(world.log).not.toContain("source quit");
   });
 });

@@ -25,7 +25,7 @@ export interface MovingVmKind
 const leftTimeoutMs = 10_000;
 
 /** Where the VM is, or is to go. */
-interface Stop {
+export interface Stop {
   readonly servers: readonly Server[];
   readonly machine: Machine;
 }

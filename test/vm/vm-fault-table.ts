@@ -11,15 +11,125 @@ export type VmPhase = (typeof vmPhases)[number];
 const victims = ["target's server", "target's QEMU", "source's server", "source's QEMU"] as const;
 const blows = ["killed", "stopped"] as const;
 
+/** What becomes of the VM, and what the tool says of it. */
+export interface VmEnding {
+  readonly outcome: "kept" | "moved" | "open";
+  readonly sentence: RegExp;
+  /** Where it runs as the tool ends. */
+  readonly runs: "source" | "target" | "nowhere";
+  /** Where its guest goes on, at the latest once what was stopped goes on and `say` is said. */
+  readonly goesOn: "source" | "target" | null;
+  /** What the sentence has one say to the monitor there; what is refused was not needed. */
+  readonly say?: readonly string[];
+}
+
+const stays: VmEnding = {
+  ...{ outcome: "kept", runs: "source", goesOn: "source" },
+  sentence: /^The VM stays with \S+, where it is running: /,
+};
+/** A server that was late once has lost its VMM, which gives it up. */
+const staysDeaf: VmEnding = {
+  ...{ outcome: "kept", runs: "source", goesOn: null },
+  sentence: /^The VM stays with \S+, where it is running, but nobody knows whether \S+ has all/,
+};
+/** It had no device when it was asked to move. */
+const wasDeaf: VmEnding = {
+  ...{ outcome: "kept", runs: "source", goesOn: null },
+  sentence: /^The VM stays with \S+, where it is running: the control socket \S+ (cannot|did not)/,
+};
+const isLost: VmEnding = {
+  ...{ outcome: "kept", runs: "nowhere", goesOn: null },
+  sentence: /^The VM has not moved, and the monitor .* has ended, so has the VM\./,
+};
+const hangs: VmEnding = {
+  ...{ outcome: "kept", runs: "nowhere", goesOn: "source", say: ["migrate_cancel", "cont"] },
+  sentence:
+    /^The VM has not moved, and \S+ does not answer: the VM may stand still\. .* say migrate/,
+};
+const isOpen: VmEnding = {
+  ...{ outcome: "open", runs: "nowhere", goesOn: null },
+  sentence: /^The VM stands still in both, because it is not known who has the device\. Ask /,
+};
+const moves: VmEnding = {
+  ...{ outcome: "moved", runs: "target", goesOn: "target" },
+  sentence: /^The VM runs with \S+\.$/,
+};
+const movesBut = (
+  runs: VmEnding["runs"],
+  goesOn: VmEnding["goesOn"],
+  what: RegExp,
+  say: readonly string[] = [],
+): VmEnding => ({
+  ...{ outcome: "moved", runs, goesOn, say },
+  sentence: new RegExp(`^The VM and its device are with \\S+, but: ${what.source}`),
+});
+
+const noServer = movesBut("target", null, /the control socket \S+ (cannot|did not)/);
+const noMonitor = movesBut("nowhere", null, /the monitor \S+ has closed/);
+const noAnswer = movesBut("nowhere", "target", /the answer of \S+ to/, ["cont"]);
+const noEnd = movesBut("target", "target", /the source's end took longer/);
+
+/** From each phase on, until the next one that is named. */
+type From = readonly [VmPhase, VmEnding];
+type Loss = `${VmFault["victim"]} ${VmFault["blow"]}`;
+const endings: Readonly<Record<Loss, readonly [From, ...From[]]>> = {
+  "target's server killed": [
+    ["check", stays],
+    ["run", noServer],
+  ],
+  "target's server stopped": [
+    ["check", stays],
+    ["hand over", isOpen],
+    ["run", noServer],
+  ],
+  "target's QEMU killed": [
+    ["check", stays],
+    ["hand over", noMonitor],
+  ],
+  "target's QEMU stopped": [
+    ["check", stays],
+    ["hand over", noAnswer],
+  ],
+  "source's server killed": [
+    ["check", wasDeaf],
+    ["prepare", staysDeaf],
+    ["switch", isOpen],
+    ["run", moves],
+  ],
+  "source's server stopped": [
+    ["check", wasDeaf],
+    ["prepare", staysDeaf],
+    ["switch", isOpen],
+    ["run", noEnd],
+  ],
+  "source's QEMU killed": [
+    ["check", isLost],
+    ["restore", moves],
+  ],
+  "source's QEMU stopped": [
+    ["check", hangs],
+    ["restore", moves],
+  ],
+};
+
 export interface VmFault {
   readonly victim: (typeof victims)[number];
   readonly blow: (typeof blows)[number];
   /** It happens as this phase is to begin. */
   readonly phase: VmPhase;
+  readonly ending: VmEnding;
+}
+
+function endingOf(loss: Loss, phase: VmPhase): VmEnding {
+  const [first, ...others] = endings[loss];
+  const isBegun = ([from]: From): boolean => vmPhases.indexOf(from) <= vmPhases.indexOf(phase);
+  return (others.findLast(isBegun) ?? first)[1];
 }
 
 export const vmFaults: readonly VmFault[] = victims.flatMap((victim) =>
-  vmPhases.flatMap((phase) => blows.map((blow) => ({ victim, blow, phase }))),
+  vmPhases.flatMap((phase) =>
+    blows.map((blow) => ({ victim, blow, phase, ending: endingOf(`${victim} ${blow}`, phase) })),
+  ),
 );
 
 /** All rows, or so many of them by chance: FERRY_VM_FAULTS is a number or `all`. */
