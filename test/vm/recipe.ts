@@ -178,7 +178,7 @@ const amd64: Architecture = {
     libraryFolder: "usr/lib/x86_64-linux-gnu",
   },
   modules: [{ folder: "hello", results: ["hello"] }, hisiModules],
-  helpers: ["afalg", "keys"],
+  helpers: ["afalg", "keys", "storm"],
   commands: ["hello", "hisi"],
   machine: ["-machine", "q35", "-cpu", "qemu64", "-smp", "2"],
 };
