@@ -1,6 +1,7 @@
 // What takes too long for every change: migrations in simulation by ten thousands, and between
-// real processes by hundreds, and swaps under one load: `npm run soak`, or
-// `npm run soak -- --seed 7 --sim 100 --faults 9 --swaps 20`.
+// real processes by hundreds, swaps under one load, and VMs on their way by the hour (as root, on
+// Debian): `npm run soak`, or `npm run soak -- --seed 7 --sim 100 --faults 9 --swaps 20
+// --vm-faults 9 --vm-hops 5 --vm-storms 2`.
 // The table at its end is for SPECIFICATION.md; what failed is printed above it, with its seed.
 import { spawn } from "node:child_process";
 import { cpus, release } from "node:os";
@@ -15,6 +16,9 @@ const { values } = parseArgs({
     sim: { type: "string", default: "10000" },
     faults: { type: "string", default: "200" },
     swaps: { type: "string", default: "100" },
+    "vm-faults": { type: "string", default: "all" },
+    "vm-hops": { type: "string", default: "20" },
+    "vm-storms": { type: "string", default: "10" },
     "at-once": { type: "string", default: "3" },
     device: { type: "string" },
   },
@@ -22,6 +26,11 @@ const { values } = parseArgs({
 
 /** Simulations take turns with the devices unless one is named. */
 const device = values.device === undefined ? [] : ["--device", values.device];
+/** Real VMs: one file of their tests, or some of it. */
+const vmTest = (name, ...only) => [
+  ...["node_modules/vitest/vitest.mjs", "run", "--config", "test/vm/vitest.config.ts"],
+  ...[`test/vm/${name}.vm.test.ts`, ...only],
+];
 const parts = [
   {
     what: "migrations in simulation, with faults",
@@ -42,6 +51,24 @@ const parts = [
     program: ["node_modules/vitest/vitest.mjs", "run", "test/host/swap.test.ts"],
     environment: { FERRY_SWAPS: values.swaps },
   },
+  {
+    what: "VMs on their way that lose a server or a QEMU, killed or stopped before each phase",
+    count: values["vm-faults"],
+    program: vmTest("vm-held-faults", "--reporter", "verbose"),
+    environment: { FERRY_VM_FAULTS: values["vm-faults"] },
+  },
+  {
+    what: "hops of an arm64 VM with three accelerators, and as many of an x86 VM with `hello`",
+    count: values["vm-hops"],
+    program: vmTest("vm-migrate", "-t", "SEC2, ZIP and HPRE|x86 guest, msix, root port"),
+    environment: { FERRY_HOPS: values["vm-hops"] },
+  },
+  {
+    what: "moves of a VM in each of eight storms that its guest makes",
+    count: values["vm-storms"],
+    program: vmTest("vm-storm", "--reporter", "verbose"),
+    environment: { FERRY_STORM_HOPS: values["vm-storms"] },
+  },
 ];
 
 /** Runs a program, shows what it says, and gives back its last line. */
@@ -49,7 +76,7 @@ function run(program, environment) {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ["--import", "tsx", ...program], {
       cwd: root,
-      env: { ...process.env, ...environment },
+      env: { ...process.env, FUZZ_SEED: values.seed, ...environment },
       stdio: ["ignore", "pipe", "inherit"],
     });
     let last = "";

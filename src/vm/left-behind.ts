@@ -27,7 +27,7 @@ export async function lookBack(
     if (lost instanceof FerryError && lost.code === "qmp-lost") {
       return wrong(`${lost.message}`, ` If ${source.path} has ended, so has the VM.`);
     }
-    const waits = `It may wait for the QEMU of ${target.path}: end that one.`;
+    const waits = `It may wait for ${target.path}, or for a device's server: end what hangs.`;
     const then = `When it answers, say migrate_cancel and cont to it.`;
     return wrong(`${source.path} does not answer: the VM may stand still.`, ` ${waits} ${then}`);
   }

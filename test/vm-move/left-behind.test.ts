@@ -39,6 +39,8 @@ describe("a VM that has not moved", () => {
   it("hangs, with what frees it", async () => {
     const { trouble, sentence } = await look(qemu("/a", new FerryError("too-late", "late.")));
     expect(trouble).toBe("/a does not answer: the VM may stand still.");
-    expect(sentence).toMatch(/the QEMU of \/b: end that one\. .* say migrate_cancel and cont to it/);
+    expect(sentence).toMatch(
+      /wait for \/b, or .*: end what hangs\. .* say migrate_cancel and cont to it/,
+    );
   });
 });

@@ -21,8 +21,8 @@ export interface VmEnding {
   readonly goesOn: "source" | "target" | null;
   /** What the sentence has one say to the monitor there; what is refused was not needed. */
   readonly say?: readonly string[];
-  /** What may come of it instead. */
-  readonly or?: VmEnding;
+  /** What may come of it instead, when its VMM ends, or is late, at any moment. */
+  readonly or?: readonly VmEnding[];
 }
 
 const stays: VmEnding = {
@@ -33,23 +33,25 @@ const isLost: VmEnding = {
   ...{ outcome: "kept", runs: "nowhere", goesOn: null },
   sentence: /^The VM has not moved, and the monitor .* has ended, so has the VM\./,
 };
+const hangs: VmEnding = {
+  ...{ outcome: "kept", runs: "nowhere", goesOn: "source", say: ["migrate_cancel", "cont"] },
+  sentence:
+    /^The VM has not moved, and \S+ does not answer: the VM may stand still\. .* say migrate/,
+};
+/** A VMM whose vCPU waits for a device's server lets nobody else have its lock for so long. */
+const waits: VmEnding = { ...hangs, runs: "source", goesOn: null };
 /**
  * A server that was late once has lost its VMM, which gives it up; QEMU 11.1 ends with an assertion
  * of its own when its vCPUs are at the device at that moment.
  */
 const staysDeaf: VmEnding = {
-  ...{ outcome: "kept", runs: "source", goesOn: null, or: isLost },
+  ...{ outcome: "kept", runs: "source", goesOn: null, or: [isLost, waits] },
   sentence: /^The VM stays with \S+, where it is running, but nobody knows whether \S+ has all/,
 };
 /** It had no device when it was asked to move. */
 const wasDeaf: VmEnding = {
-  ...{ outcome: "kept", runs: "source", goesOn: null, or: isLost },
+  ...{ outcome: "kept", runs: "source", goesOn: null, or: [isLost, waits] },
   sentence: /^The VM stays with \S+, where it is running: the control socket \S+ (cannot|did not)/,
-};
-const hangs: VmEnding = {
-  ...{ outcome: "kept", runs: "nowhere", goesOn: "source", say: ["migrate_cancel", "cont"] },
-  sentence:
-    /^The VM has not moved, and \S+ does not answer: the VM may stand still\. .* say migrate/,
 };
 const isOpen: VmEnding = {
   ...{ outcome: "open", runs: "nowhere", goesOn: null },

@@ -1,7 +1,8 @@
 /**
  * A guest that does to its device whatever it can while its VM moves: it takes base addresses away
- * and gives others, masters and no master, masks, resets, doorbells without end. Every move comes to
- * an end, the VM runs on one side, the tool says on which, and there the device works afterwards.
+ * and gives others, masters and no master, another bus, masks, resets, doorbells without end. Every
+ * move comes to an end, the VM runs on one side, the tool says on which, and there the device works
+ * afterwards.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { seed } from "../fuzz/random.ts";
@@ -23,7 +24,7 @@ const driven = (kind: string): string =>
 const kinds = ["msi", "msix"] as const;
 
 const stormsOf = (kind: (typeof kinds)[number]) => {
-  const settings = ["master", "memory", "bars", kind];
+  const settings = ["master", "memory", "bars", "port", kind];
   const rings = settings.map(() => "doorbells");
   return [
     {

@@ -2,7 +2,7 @@
  * Does to a PCI function whatever a guest can, in an order that its seed decides, until the file
  * /calm is there:
  *
- *   storm BDF SEED ACT...        master memory bars msi msix flr doorbells
+ *   storm BDF SEED ACT...        master memory bars port msi msix flr doorbells
  *
  * Afterwards what it has written to configuration space is as it was before. How often it has done
  * something is in /acts all the time; at its end it prints how often each: "storm master 123".
@@ -22,6 +22,9 @@
 #define BARS 0x10
 #define BAR_COUNT 6
 #define CAPABILITIES 0x34
+/* Of the port in front of it. */
+#define BUS_NUMBERS 0x18
+#define MEMORY_WINDOW 0x20
 #define CAP_MSI 0x05
 #define CAP_EXPRESS 0x10
 #define CAP_MSIX 0x11
@@ -39,8 +42,10 @@
 #define CONFIG_BYTES 256
 
 static int config;
+static int port_config;
 static volatile uint32_t *registers;
 static uint32_t saved[CONFIG_BYTES / 4];
+static uint32_t saved_port[CONFIG_BYTES / 4];
 static uint32_t seed;
 
 static uint32_t below(uint32_t limit)
@@ -58,11 +63,16 @@ static uint32_t get(unsigned int at)
 	return pread(config, &value, 4, at) == 4 ? value : ~0u;
 }
 
-static void put(unsigned int at, uint32_t value)
+static void put_to(int file, unsigned int at, uint32_t value)
 {
 	/* A refusal is an answer, too. */
-	if (pwrite(config, &value, 4, at) != 4)
+	if (pwrite(file, &value, 4, at) != 4)
 		return;
+}
+
+static void put(unsigned int at, uint32_t value)
+{
+	put_to(config, at, value);
 }
 
 static void flip(unsigned int at, uint32_t bits)
@@ -110,6 +120,18 @@ static void bars(void)
 	put(BARS + 4 * bar, choices[below(5)]);
 }
 
+/* On another bus, or out of reach, and back; only now and then, for nothing else works meanwhile. */
+static void port(void)
+{
+	unsigned int at = below(2) ? BUS_NUMBERS : MEMORY_WINDOW;
+	uint32_t was = saved_port[at / 4];
+
+	if (below(8) == 0)
+		put_to(port_config, at, was ^ (1u + below(7)) << (at == BUS_NUMBERS ? 8 : 4));
+	usleep(below(1000));
+	put_to(port_config, at, was);
+}
+
 static void msi(void)
 {
 	unsigned int at = capability(CAP_MSI);
@@ -155,8 +177,8 @@ static const struct act {
 	const char *name;
 	void (*run)(void);
 } acts[] = {
-	{ "master", master }, { "memory", memory }, { "bars", bars }, { "msi", msi },
-	{ "msix", msix },     { "flr", flr },	    { "doorbells", doorbells },
+	{ "master", master }, { "memory", memory }, { "bars", bars }, { "port", port },
+	{ "msi", msi },	      { "msix", msix },	    { "flr", flr },   { "doorbells", doorbells },
 };
 #define ACTS (sizeof(acts) / sizeof(acts[0]))
 
@@ -205,6 +227,9 @@ int main(int argc, char **argv)
 	config = open_of(argv[1], "config");
 	seed = strtoul(argv[2], NULL, 0) | 1;
 	if (pread(config, saved, CONFIG_BYTES, 0) != CONFIG_BYTES)
+		return 1;
+	port_config = open_of(argv[1], "../config");
+	if (pread(port_config, saved_port, CONFIG_BYTES, 0) != CONFIG_BYTES)
 		return 1;
 	map_registers(argv[1]);
 	for (; access("/calm", F_OK) != 0; total++) {
