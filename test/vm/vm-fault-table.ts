@@ -18,7 +18,7 @@ export interface VmEnding {
   /** Where it runs as the tool ends. */
   readonly runs: "source" | "target" | "nowhere";
   /** Where its guest goes on, at the latest once what was stopped goes on and `say` is said. */
-  readonly goesOn: "source" | "target" | null;
+  readonly goesOn: "source" | "target" | "where the device is" | null;
   /** What the sentence has one say to the monitor there; what is refused was not needed. */
   readonly say?: readonly string[];
   /** What may come of it instead, when its VMM ends, or is late, at any moment. */
@@ -57,6 +57,7 @@ const isOpen: VmEnding = {
   ...{ outcome: "open", runs: "nowhere", goesOn: null },
   sentence: /^The VM stands still in both, because it is not known who has the device\. Ask /,
 };
+const isOpenYet: VmEnding = { ...isOpen, goesOn: "where the device is", say: ["cont"] };
 const moves: VmEnding = {
   ...{ outcome: "moved", runs: "target", goesOn: "target" },
   sentence: /^The VM runs with \S+\.$/,
@@ -86,7 +87,7 @@ const endings: Readonly<Record<Loss, readonly [From, ...From[]]>> = {
   ],
   "target's server stopped": [
     ["check", stays],
-    ["hand over", isOpen],
+    ["hand over", isOpenYet],
     ["run", noServer],
   ],
   "target's QEMU killed": [
@@ -106,7 +107,7 @@ const endings: Readonly<Record<Loss, readonly [From, ...From[]]>> = {
   "source's server stopped": [
     ["check", wasDeaf],
     ["prepare", staysDeaf],
-    ["switch", isOpen],
+    ["switch", isOpenYet],
     ["run", noEnd],
   ],
   "source's QEMU killed": [

@@ -4,6 +4,7 @@
  * does not, the tool says so. A tenth of the table by chance; FERRY_VM_FAULTS=all for all.
  */
 import { afterAll, describe, expect, test } from "vitest";
+import { ferry } from "../cli/run.ts";
 import { seed } from "../fuzz/random.ts";
 import { helloWork, Watch } from "./guest-work.ts";
 import { HeldMove } from "./held-move.ts";
@@ -70,6 +71,23 @@ async function expectEnding(
   }
 }
 
+interface Status {
+  readonly migration: {
+    readonly undecided: boolean;
+    readonly report: { readonly outcome: string | null };
+  } | null;
+}
+
+/** Which side has the device, by the target's server: what an undecided move has one ask. */
+async function sideOfDevice({ servers: [server] }: Stop): Promise<"source" | "target"> {
+  for (;;) {
+    const { output } = await ferry("migrate", "status", server?.socketPath ?? "", "--json");
+    const { migration } = JSON.parse(output) as Status;
+    const outcome = migration?.undecided === true ? null : migration?.report.outcome;
+    if (outcome !== null) return outcome === "moved" ? "target" : "source";
+  }
+}
+
 /** The guest goes on, on one side, once everybody does what the sentence says. */
 async function expectGuest(
   { victim, blow, ending: { goesOn, say = [] } }: VmFault,
@@ -77,11 +95,13 @@ async function expectGuest(
   stage: Stage,
 ): Promise<void> {
   const { source, target } = stage;
-  const [here, other] = goesOn === "source" ? [source, target] : [target, source];
+  const side = goesOn === "where the device is" ? await sideOfDevice(target) : goesOn;
+  const [here, other] = side === "source" ? [source, target] : [target, source];
   for (const command of say) await here.machine.qmp.execute(command).catch(() => {});
   moved.here = here;
-  // Whoever stops a VMM stops its guest's clocks with it, of which a kernel complains.
-  if (blow === "stopped" && victim.endsWith("QEMU")) await moved.guest("complaints > /dev/null");
+  // A VMM that is stopped, or long without a word, has its guest complain of its clocks.
+  const wasLate = victim.endsWith("QEMU") || goesOn === "where the device is";
+  if (blow === "stopped" && wasLate) await moved.guest("complaints > /dev/null");
   await watch.expectGoesOn();
   expect(await stateOf(other.machine)).not.toBe("running");
   await moved.drop(other);
