@@ -242,7 +242,9 @@ export class Qemu {
   async takeBack(): Promise<void> {
     const wait = { what: `an answer of ${this.path}`, budgetMs: vmmBudgets.hangMs };
     const cutOff = async (): Promise<MemoryProgress> => {
-      await this.#qmp.executeOutOfBand("yank", { instances: [{ type: "migration" }] });
+      const instances = [{ type: "migration" }];
+      // One that is only late may have nothing that could be cut off.
+      await this.#qmp.executeOutOfBand("yank", { instances }).catch(() => {});
       return await this.progress();
     };
     const { status } = await within(hostClock, wait, this.progress()).catch(cutOff);

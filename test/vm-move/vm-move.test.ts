@@ -1,7 +1,7 @@
 /** A VM moves, or everything is as it was; step by step, with peers that do as they are told. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { VmMove } from "../../src/vm/vm-move.ts";
-import { silence } from "./fake-qemu.ts";
+import { Refusal, silence } from "./fake-qemu.ts";
 import { VmWorld } from "./world.ts";
 
 let world: VmWorld;
@@ -191,6 +191,23 @@ describe("what fails is taken back:", () => {
     expect({ outcome, trouble }).toEqual({ outcome: "kept", trouble: "" });
     expect(sentence).toContain("where it is running: the monitor");
     expect(undone(abort)).toEqual([abort, "source yank", unprepared]);
+    expectBack();
+  });
+
+  it("switch, when the source's QEMU is only late: it goes on all the same", async () => {
+    const { source, target } = world.monitors;
+    source.commands["migrate-continue"] = () => {
+      source.isBusy = true;
+      world.migration = "completed";
+      world.state.source = "postmigrate";
+      target.hangUp();
+      return {};
+    };
+    source.commands["yank"] = () => {
+      source.isBusy = false;
+      return new Refusal("Instance not found");
+    };
+    expect(await world.move()).toMatchObject({ outcome: "kept", trouble: "" });
     expectBack();
   });
 

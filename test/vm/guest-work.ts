@@ -134,8 +134,11 @@ export class Watch {
     return numbers;
   }
 
-  /** Since the last look nothing was lost or went wrong, and from now on everything goes on. */
-  async expectGoesOn(): Promise<void> {
+  /**
+   * Since the last look nothing was lost or went wrong, and from now on everything goes on. The
+   * kernel of a guest that stood still for long complains of its clocks, soon after: that is let be.
+   */
+  async expectGoesOn(stoodStill = false): Promise<void> {
     const before = this.#last;
     const base = await this.#numbers(this.#work.grows);
     expect(
@@ -148,7 +151,8 @@ export class Watch {
     const stood = this.#last.filter((each, index) => each <= base[index]!);
     expect(stood, `${this.#last} follow ${base}`).toEqual([]);
     expect((await this.#numbers(this.#work.errors)).filter((each) => each !== 0)).toEqual([]);
-    expect(await this.#guest("complaints")).toBe("");
+    const complaints = await this.#guest("complaints");
+    if (!stoodStill) expect(complaints).toBe("");
   }
 
   /** Ends the work: all that was computed is right, and the kernel has no complaint. */

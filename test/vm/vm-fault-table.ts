@@ -15,6 +15,8 @@ const blows = ["killed", "stopped"] as const;
 export interface VmEnding {
   readonly outcome: "kept" | "moved" | "open";
   readonly sentence: RegExp;
+  /** The tool's exit code, where it is not 1. */
+  readonly code?: 0;
   /** Where it runs as the tool ends. */
   readonly runs: "source" | "target" | "nowhere";
   /** Where its guest goes on, at the latest once what was stopped goes on and `say` is said. */
@@ -59,7 +61,7 @@ const isOpen: VmEnding = {
 };
 const isOpenYet: VmEnding = { ...isOpen, goesOn: "where the device is", say: ["cont"] };
 const moves: VmEnding = {
-  ...{ outcome: "moved", runs: "target", goesOn: "target" },
+  ...{ outcome: "moved", code: 0, runs: "target", goesOn: "target" },
   sentence: /^The VM runs with \S+\.$/,
 };
 const movesBut = (
