@@ -61,10 +61,10 @@ algorithms() {
 # tested NAME: whether the kernel has tested all of them; it does so behind their registration.
 tested() { algorithms "$1" | grep -q passed && ! algorithms "$1" | grep -q unknown; }
 
-# complaints: the kernel's warnings, and worse, since the last call. That an interrupt took long says
-# something of the machine's load only.
+# complaints: the kernel's warnings, and worse, since the last call. That an interrupt took long, or a
+# clock's readout, says something of the machine's load only.
 complaints() {
-  dmesg -r -c | grep '^<[0-4]>' | grep -v 'hrtimer: interrupt took'
+  dmesg -r -c | grep '^<[0-4]>' | grep -vE 'hrtimer: interrupt took|clocksource: Long readout'
   return 0
 }
 
