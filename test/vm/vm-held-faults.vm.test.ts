@@ -74,7 +74,7 @@ async function expectEnding(
 interface Status {
   readonly migration: {
     readonly undecided: boolean;
-    readonly report: { readonly outcome: string | null };
+    readonly report: { readonly outcome: { readonly outcome: string } | null };
   } | null;
 }
 
@@ -84,7 +84,7 @@ async function sideOfDevice({ servers: [server] }: Stop): Promise<"source" | "ta
     const { output } = await ferry("migrate", "status", server?.socketPath ?? "", "--json");
     const { migration } = JSON.parse(output) as Status;
     const outcome = migration?.undecided === true ? null : migration?.report.outcome;
-    if (outcome !== null) return outcome === "moved" ? "target" : "source";
+    if (outcome !== null) return outcome?.outcome === "moved" ? "target" : "source";
   }
 }
 
