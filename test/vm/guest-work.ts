@@ -135,8 +135,8 @@ export class Watch {
   }
 
   /**
-   * Since the last look nothing was lost or went wrong, and from now on everything goes on. The
-   * kernel of a guest that stood still for long complains of its clocks, soon after: that is let be.
+   * Since the last look nothing was lost or went wrong, and from now on everything goes on. Soon
+   * after a guest has stood still for long, its kernel complains of its clocks: that is let be.
    */
   async expectGoesOn(stoodStill = false): Promise<void> {
     const before = this.#last;

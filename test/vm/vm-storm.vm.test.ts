@@ -10,6 +10,7 @@ import { MovingVm, reportOf } from "./moving-vm.ts";
 
 /** How often it moves, or tries to, in each storm. */
 const hops = Number(process.env["FERRY_STORM_HOPS"] ?? 2);
+const hopTimeoutMs = 120_000;
 /** For a guest that has two processors, both busy, on a machine that has other things to do. */
 const patienceSeconds = 50;
 
@@ -81,7 +82,7 @@ for (const kind of kinds) {
     afterAll(() => vm?.end());
 
     for (const [index, { title, begin, acts }] of stormsOf(kind).entries()) {
-      test(title, async () => {
+      test(title, { timeout: (hops + 2) * hopTimeoutMs }, async () => {
         await vm.guest("rm -f /calm /acts");
         await vm.guest(begin);
         const storm = `storm $(hello) ${seed + index} ${acts.join(" ")}`;
