@@ -22,6 +22,9 @@ const firstVersion = { major: 10, minor: 1 } as const;
 
 const roles: Readonly<Record<string, Role>> = { running: "source", inmigrate: "target" };
 
+/** What a device is called that has no id. */
+const nameless = /^device\[\d+\]$/;
+
 const fine = (what: string, says: string): Finding => ({ what, ok: true, says, todo: "" });
 const wrong = (what: string, says: string, todo: string): Finding => ({
   what,
@@ -81,6 +84,8 @@ export class Doctor {
 
   async #machine(): Promise<Finding> {
     const machine = await this.#qemu.machine();
+    // What is in memory comes to a target with its VM.
+    if (this.role === "target") return fine("machine", machine);
     await this.#qemu.ecam();
     return fine("machine", `${machine}, with configuration space in memory`);
   }
@@ -130,22 +135,23 @@ export class Doctor {
     let place: PciFunction | null = null;
     const found = await this.#see(id, async () => {
       const [there] = await this.#qemu.findFunctions([id]).catch(() => []);
+      const waits = this.role === "target" && !nameless.test(id);
+      if (there === undefined && waits) return fine(id, "it gets its place with its VM");
       if (there === undefined) return wrong(id, "it has no id of its own", "give it id=NAME.");
       place = there;
       return fine(id, `at ${placeText(there)}`);
     });
     const server = this.#servers.get(id) ?? (isOnly ? this.#servers.get(null) : undefined);
-    if (!found || place === null) return;
+    if (!found) return;
     if (server === undefined) {
       this.findings.push(fine(id, "its server was not asked: name it with --server"));
       return;
     }
-    const there: PciFunction = place;
-    if (!(await this.#see(id, () => this.#server(id, server, there)))) return;
+    if (!(await this.#see(id, () => this.#server(id, server, place)))) return;
     await this.#see(id, () => this.#driver(id, server));
   }
 
-  async #server(id: string, server: DeviceServer, place: PciFunction): Promise<Finding> {
+  async #server(id: string, server: DeviceServer, place: PciFunction | null): Promise<Finding> {
     const before = await probe(server);
     const { config, connected } = before;
     const { path } = server;
@@ -154,10 +160,10 @@ export class Doctor {
       (name) => registerOf(config, "", name)?.value,
     );
     const other = "name the socket that this device was given.";
-    if (vendor !== place.vendor || device !== place.device) {
+    if (place !== null && (vendor !== place.vendor || device !== place.device)) {
       return wrong(id, `${path} serves another device`, other);
     }
-    if (this.role !== "source") return fine(id, `${path} serves such a device`);
+    if (this.role !== "source" || place === null) return fine(id, `${path} serves such a device`);
     // A read that QEMU is told to make must be one that the server has served.
     await this.#qemu.readWords(configAddress(await this.#qemu.ecam(), place), 1);
     const { served } = await probe(server);

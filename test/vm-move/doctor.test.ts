@@ -38,6 +38,18 @@ describe("a VM that can move", () => {
     expect(target.role).toBe("target");
     expect(world.log).toEqual([]);
   });
+
+  it("has no places yet when it is a target, and no configuration space in memory", async () => {
+    const { findings } = await look("target");
+    const said = findings.map(({ what, says }) => `${what}: ${says}`);
+    expect(said).toContain("machine: virt-11.1-machine");
+    expect(said).toContain("acc: it gets its place with its VM");
+    expect(said).toContain(`acc: ${world.first.path("target")} serves such a device`);
+    world.devices.target = ["device[0]"];
+    expect(problems(await look("target")).map(({ says }) => says)).toEqual([
+      "it has no id of its own",
+    ]);
+  });
 });
 
 describe("a problem is named, with what to do", () => {

@@ -35,6 +35,8 @@ export class VmWorld {
     { capability: "events", state: false },
     { capability: "pause-before-switchover", state: false },
   ];
+  /** What the source was told of the time when no vCPU runs, at first by its operator. */
+  limits = [300];
   blocked: { readonly "blocked-reasons"?: readonly string[] } = {};
   /** The vfio-user devices that each QEMU has. */
   devices: Record<Side, string[]>;
@@ -98,10 +100,17 @@ export class VmWorld {
       "query-status": () => ({ status: this.state[side], running: true }),
       "qom-get": () => "virt-11.1-machine",
       "qom-list": ({ path }) => this.#children(side, String(path)),
-      "query-pci": () => this.parts.map((part) => this.#bus(side, part)),
+      // Behind bridges that have no numbers yet there is nothing.
+      "query-pci": () =>
+        this.state[side] === "inmigrate" ? [] : this.parts.map((part) => this.#bus(side, part)),
       "query-version": () => ({ qemu: this.version }),
       "query-memdev": () => this.backends,
       "query-migrate-capabilities": () => this.capabilities,
+      "query-migrate-parameters": () => ({ "downtime-limit": this.limits.at(-1) }),
+      "migrate-set-parameters": ({ "downtime-limit": limit }) => {
+        this.limits.push(Number(limit));
+        return {};
+      },
       "query-migrate": () => ({ status: this.migration, ...this.blocked }),
       "migrate-set-capabilities": () => ({}),
       "migrate-incoming": () => ({}),
@@ -149,6 +158,8 @@ export class VmWorld {
   }
 
   #human(side: Side, line: string): string {
+    // Firmware that has not run has put nothing into memory.
+    if (line.startsWith("info mtree") && this.state[side] === "inmigrate") return "";
     if (line.startsWith("info mtree")) {
       const pending = "  0000000010003000-0000000010003007 (prio 0, i/o): msix-pba\r\n";
       const ecams = "  0000004010000000-000000401fffffff (prio 0, i/o): pcie-mmcfg-mmio\r\n";
