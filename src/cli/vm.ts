@@ -1,8 +1,9 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { FerryError } from "../base/errors.ts";
+import { Announcements, isLast } from "../host/announcements.ts";
 import { hostClock } from "../host/host-clock.ts";
-import type { MigrationEvent } from "../migration/hosts/events.ts";
+import type { MigrationEvent, TimedEvent } from "../migration/hosts/events.ts";
 import type { Around } from "../migration/hosts/phases.ts";
 import { Recorder } from "../migration/hosts/report.ts";
 import { DeviceServer } from "../vm/device-server.ts";
@@ -87,18 +88,21 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   const devices = wanted.map((each, index) => openDevice(each, links[index] as Meeting));
   const journey = { device: "", side: "source", peer: "", address: memory } as const;
   const recorder = new Recorder(hostClock, journey);
-  const tell = (event: MigrationEvent): void => {
-    const timed = recorder.note(event);
-    const line = json === true ? null : eventLine(timed);
-    if (json === true) printJson({ event: timed });
+  const say = (event: TimedEvent): void => {
+    const line = json === true ? null : eventLine(event);
+    if (json === true) printJson({ event });
     else if (line !== null) print(line);
   };
+  // Most of it happens while no vCPU runs, and a reader that is slow must not make that longer.
+  const announcements = new Announcements(say, isLast);
+  const tell = (event: MigrationEvent): void => announcements.tell(recorder.note(event));
   const how = { devices, memory, precopyMs: options.within * 1000 };
   const move = new VmMove(from, to, how, tell, around);
   const end = (): void => move.abort("it was interrupted.");
   process.on("SIGINT", end).on("SIGTERM", end);
   try {
-    finish(move, recorder, await move.migrate(), json === true);
+    const last = await move.migrate().finally(() => announcements.flush());
+    finish(move, recorder, last, json === true);
   } finally {
     process.off("SIGINT", end).off("SIGTERM", end);
     for (const { from, to } of devices) for (const server of [from, to]) server.close();
