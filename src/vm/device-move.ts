@@ -12,8 +12,11 @@ import {
 } from "./device-server.ts";
 import type { Meeting } from "./meeting.ts";
 
-/** Where the VMM has something to do before the device's migration goes on. */
-export type Milestone = "freeze" | "hand over" | "running";
+/**
+ * Where the device's migration waits for the VMM (`freeze`, `hand over`), or the VMM for it: it
+ * stands still and has shown what it wrote (`saved`), or it is there.
+ */
+export type Milestone = "freeze" | "saved" | "hand over" | "running";
 
 /** How a device goes from one server to another. */
 export interface DeviceWay {
@@ -95,6 +98,8 @@ export class DeviceMove {
     hear = (event) => {
       const milestone = pausedShape(event)?.before;
       const why = noteShape(event)?.why;
+      const told = phaseShape(event);
+      if (told?.phase === "save" && told.step === "ends") move.#reach("saved");
       if (milestone !== undefined) move.#reach(milestone as Milestone);
       if (why !== undefined) note(why);
     };
@@ -128,9 +133,9 @@ export class DeviceMove {
     await within(hostClock, { what, budgetMs, cancel }, over);
   }
 
-  /** Done when the device stands before a phase; throws why it went back instead. */
-  async stands(before: "freeze" | "hand over", budgetMs = stepMs, cancel?: AbortSignal) {
-    await this.#wait(before, budgetMs, cancel);
+  /** Done when the device is so far; throws why it went back instead. */
+  async reaches(milestone: Exclude<Milestone, "running">, budgetMs = stepMs, cancel?: AbortSignal) {
+    await this.#wait(milestone, budgetMs, cancel);
     if (this.#end === undefined) return;
     throw new FerryError("kept", this.#end?.sentence ?? `${this.#from.path} does not answer.`);
   }

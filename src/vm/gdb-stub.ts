@@ -42,13 +42,16 @@ const stopped = /^[STWX]/;
 
 export class GdbStub {
   readonly #socket: Socket;
+  readonly #limitMs: number;
   #pending = "";
   #replies: string[] = [];
   #lost: FerryError | null = null;
   #heard: () => void = () => {};
 
-  constructor(socket: Socket) {
+  /** `limitMs` is for all answers to what was asked at once. */
+  constructor(socket: Socket, limitMs = answerMs) {
     this.#socket = socket;
+    this.#limitMs = limitMs;
     socket.setEncoding("latin1");
     socket.on("data", (text: string) => this.#hear(text));
     socket.on("error", (error) => this.#lose(`cannot be used: ${error.message}`));
@@ -68,14 +71,17 @@ export class GdbStub {
       if (all === undefined || body === undefined) break;
       this.#pending = this.#pending.slice(all.length);
       if (checksum(body) !== sum?.toLowerCase()) this.#lose("garbles what it says");
-      this.#socket.write("+");
       if (!stopped.test(body)) this.#replies.push(body);
     }
     if (this.#pending.length > packetBytesMax) this.#lose("says a packet without end");
     this.#heard();
   }
 
-  /** Sends packets in one piece and gives as many replies: one round trip of ours for all. */
+  /**
+   * Sends packets in one piece and gives as many replies: one round trip of ours for all. Each
+   * packet stands for the receipt of the reply before it; the last reply gets one. A stub that is
+   * late is not asked again: its answers would be taken for those to something else.
+   */
   async #ask(packets: readonly string[]): Promise<readonly string[]> {
     this.#replies = [];
     const answered = new Promise<readonly string[]>((resolve, reject) => {
@@ -87,7 +93,14 @@ export class GdbStub {
     });
     this.#socket.write(packets.map(packet).join(""));
     const what = "the answer of the VMM's debugger stub";
-    return await within(hostClock, { what, budgetMs: answerMs }, answered);
+    try {
+      const replies = await within(hostClock, { what, budgetMs: this.#limitMs }, answered);
+      this.#socket.write("+");
+      return replies;
+    } catch (thrown) {
+      this.#lose("was late");
+      throw thrown;
+    }
   }
 
   /** From here on addresses are physical ones. */
@@ -97,27 +110,14 @@ export class GdbStub {
     throw new FerryError("gdb-refused", "the VMM's debugger stub shows no physical memory.");
   }
 
-  /** Writes values in their order. */
-  async write(writes: readonly Write[]): Promise<void> {
-    const packets = writes.map(
-      ({ at, size, value }) => `M${at.toString(16)},${size}:${littleEndian(value, size)}`,
-    );
-    const replies = await this.#ask(packets);
-    const wrong = replies.findIndex((reply) => reply !== "OK");
-    if (wrong >= 0) throw refused("write", writes[wrong], replies[wrong]);
-  }
-
-  /** Reads values. */
-  async read(accesses: readonly Access[]): Promise<number[]> {
-    const packets = accesses.map(({ at, size }) => `m${at.toString(16)},${size}`);
-    const replies = await this.#ask(packets);
-    return accesses.map((access, index) => {
+  /** Writes and reads in their order, asked for all at once; gives the values that were read. */
+  async run(accesses: ReadonlyArray<Access | Write>): Promise<number[]> {
+    const replies = await this.#ask(accesses.map(packetOf));
+    return accesses.flatMap((access, index) => {
       const reply = replies[index] ?? "";
-      const bytes = Buffer.from(reply, "hex");
-      if (reply.length !== 2 * access.size || bytes.length !== access.size) {
-        throw refused("read", access, reply);
-      }
-      return bytes.readUIntLE(0, access.size);
+      if (!isWrite(access)) return [readValue(access, reply)];
+      if (reply !== "OK") throw refused("write", access, reply);
+      return [];
     });
   }
 
@@ -129,8 +129,23 @@ export class GdbStub {
   }
 }
 
-function refused(what: string, access: Access | undefined, reply: string | undefined): FerryError {
-  const at = `0x${(access?.at ?? 0).toString(16)}`;
-  const said = JSON.stringify((reply ?? "").slice(0, 40));
+const isWrite = (access: Access | Write): access is Write => "value" in access;
+
+function packetOf(access: Access | Write): string {
+  const { at, size } = access;
+  const place = `${at.toString(16)},${size}`;
+  return isWrite(access) ? `M${place}:${littleEndian(access.value, size)}` : `m${place}`;
+}
+
+function readValue(access: Access, reply: string): number {
+  const bytes = Buffer.from(reply, "hex");
+  const { size } = access;
+  if (reply.length === 2 * size && bytes.length === size) return bytes.readUIntLE(0, size);
+  throw refused("read", access, reply);
+}
+
+function refused(what: string, { at: address }: Access, reply: string): FerryError {
+  const at = `0x${address.toString(16)}`;
+  const said = JSON.stringify(reply.slice(0, 40));
   return new FerryError("gdb-refused", `the VMM's debugger stub did not ${what} ${at}: ${said}.`);
 }

@@ -68,6 +68,8 @@ const backendShape = s.object({
 });
 type MemoryBackend = s.Read<typeof backendShape>;
 const blockersShape = s.object({ "blocked-reasons": s.optional(s.list(s.sentence, 64), []) });
+const parametersShape = s.object({ "downtime-limit": s.whole(2_000_000) });
+const passShape = s.object({ pass: s.whole() });
 const runStateShape = s.object({ status: s.text(64), running: s.flag });
 const childrenShape = s.list(s.object({ name: s.text(256), type: s.text(256) }), 4096);
 const migrationShape = s.object({ status: s.text(64) });
@@ -75,6 +77,10 @@ const migrationShape = s.object({ status: s.text(64) });
 /** The state of a migration that an event tells. */
 const statusOf = ({ event, data }: QmpEvent): string =>
   event === "MIGRATION" ? (migrationShape(data)?.status ?? "") : "";
+
+/** The number of a pass over memory that an event tells; 0 for any other event. */
+const passOf = (told: QmpEvent | undefined): number =>
+  told?.event === "MIGRATION_PASS" ? (passShape(told.data)?.pass ?? 0) : 0;
 
 export class Qemu {
   readonly #qmp: QmpConnection;
@@ -197,6 +203,28 @@ export class Qemu {
     await this.#qmp.execute("migrate-set-capabilities", { capabilities });
   }
 
+  /** How long the VM may stand still for the rest of its memory, in milliseconds. */
+  async downtimeLimit(): Promise<number> {
+    return (await this.#qmp.read(parametersShape, "query-migrate-parameters"))["downtime-limit"];
+  }
+
+  async setDowntimeLimit(limitMs: number): Promise<void> {
+    await this.#qmp.execute("migrate-set-parameters", { "downtime-limit": limitMs });
+  }
+
+  /** Hears of each pass over memory, of which it has a number, until the signal is given. */
+  async eachPass(hear: (pass: number) => Promise<void>, enough: AbortSignal): Promise<void> {
+    const budgetMs = Number.POSITIVE_INFINITY;
+    for (let last = 0; ; ) {
+      const look = (events: readonly QmpEvent[]): number | undefined => {
+        const pass = passOf(events.findLast((event) => passOf(event) > 0));
+        return pass > last ? pass : undefined;
+      };
+      last = await this.#qmp.sees(`a pass over memory of ${this.path}`, budgetMs, look, enough);
+      await hear(last);
+    }
+  }
+
   /** Listens for a VM. */
   async incoming(uri: string): Promise<void> {
     await this.#qmp.execute("migrate-incoming", { uri });
@@ -262,7 +290,12 @@ export class Qemu {
 
   /** Lets the vCPUs go on, and waits for it; nothing is done where they run already. */
   async goOn(): Promise<void> {
-    if ((await this.runState()) !== "running") await this.#qmp.execute("cont");
+    if ((await this.runState()) !== "running") await this.run();
+  }
+
+  /** Lets the vCPUs of a VM go on that stands still, and waits for it. */
+  async run(): Promise<void> {
+    await this.#qmp.execute("cont");
     const state = await this.runState();
     if (state === "running") return;
     throw new FerryError("vm-failed", `the VM of ${this.path} does not go on: it is ${state}.`);
@@ -277,10 +310,11 @@ export class Qemu {
   }
 
   /**
-   * Uses the debugger's stub of a VM that stands still. It reads and writes all of the VM's memory:
-   * it is reached through a descriptor that nobody else has, and gone afterwards.
+   * Opens the debugger's stub of a VM that stands still. It reads and writes all of the VM's
+   * memory: it is reached through a descriptor that nobody else has, and has to be gone before the
+   * VM runs.
    */
-  async withStub<T>(use: (stub: GdbStub) => Promise<T>): Promise<T> {
+  async openStub(): Promise<GdbStub> {
     const [ours, theirs] = socketPair();
     const stub = new GdbStub(new Socket({ fd: ours }));
     try {
@@ -295,11 +329,16 @@ export class Qemu {
         throw new FerryError("no-stub", `${this.path} has no debugger stub: ${said}`);
       }
       await stub.usePhysicalMemory();
-      return await use(stub);
-    } finally {
-      stub.close();
-      await this.#qmp.human("gdbserver none").catch(() => {});
+      return stub;
+    } catch (thrown) {
+      await this.closeStub(stub);
+      throw thrown;
     }
+  }
+
+  async closeStub(stub: GdbStub): Promise<void> {
+    stub.close();
+    await this.#qmp.human("gdbserver none").catch(() => {});
   }
 
   /** Ends it; its last words may be that it goes. One that hangs was told, and goes when it can. */

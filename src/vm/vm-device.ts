@@ -1,9 +1,9 @@
 import { FerryError } from "../base/errors.ts";
 import { extendedConfigBytes } from "../spec/pci.ts";
-import { configWrites, registerOf } from "./config-writes.ts";
+import { type Config, configWrites, registerOf } from "./config-writes.ts";
 import { DeviceMove, type DeviceWay } from "./device-move.ts";
-import { type DeviceServer, type Probe, probe } from "./device-server.ts";
-import type { GdbStub, Write } from "./gdb-stub.ts";
+import { type DeviceServer, probe } from "./device-server.ts";
+import type { Access, Write } from "./gdb-stub.ts";
 import type { Meeting } from "./meeting.ts";
 import { holdsVectors, tablePlace, tableWrites } from "./msix-table.ts";
 import { configAddress, type PciFunction, placeText } from "./pci-place.ts";
@@ -17,8 +17,8 @@ export class VmDevice {
   readonly #home: Meeting;
   #id: string | null;
   #place: PciFunction | null = null;
-  /** What the target's server says of it once it is loaded there. */
-  #loaded: Probe | null = null;
+  /** Its configuration space, as the guest has left it. */
+  #config: Config | null = null;
   /** The writes that give MSI-X its table again. */
   #table: readonly Write[] = [];
   #move: DeviceMove | null = null;
@@ -59,7 +59,7 @@ export class VmDevice {
     // A read that QEMU is told to make must be one that the server has served.
     const before = (await probe(this.from)).served;
     await this.fence(source, ecam);
-    await expectServed(this.from, source, before);
+    if ((await probe(this.from)).served <= before) throw doesNotServe(this.from, source);
   }
 
   async #checkServer(server: DeviceServer, { vendor, device }: PciFunction): Promise<void> {
@@ -84,17 +84,18 @@ export class VmDevice {
   /** A replied read comes behind every write that a vCPU has posted. */
   async fence(source: Qemu, ecam: number): Promise<void> {
     if (this.#place === null) throw notBegun;
-    const { vendor, device } = this.#place;
     const [word] = await source.readWords(configAddress(ecam, this.#place), 1);
-    if (word === device * 0x1_0000 + vendor) return;
-    throw new FerryError("bad-answer", `${this.#id} is not at ${placeText(this.#place)}.`);
+    this.expectIdentity(word);
   }
 
-  /** What has to be known when its VM has arrived: `place` is where the guest has it now. */
+  /**
+   * What has to be known when its VM has arrived, once the device stands still at its source:
+   * `place` is where the guest has it now.
+   */
   async learn(source: Qemu, place: PciFunction): Promise<void> {
     this.#place = place;
-    this.#loaded = await probe(this.to);
-    const { config } = this.#loaded;
+    const { config } = await probe(this.from);
+    this.#config = config;
     const table = tablePlace(config, place);
     if (table === null) return;
     const words = await source.readWords(table.at, table.words);
@@ -105,26 +106,36 @@ export class VmDevice {
     throw new FerryError("pending", `${this.#id} cannot move now: ${why}`);
   }
 
-  /** QEMU's own copy of configuration space is as after a reset: it is written as the guest did. */
-  async restore(stub: GdbStub, ecam: number, there: PciFunction): Promise<void> {
-    const [place, loaded] = [this.#place, this.#loaded];
-    if (place === null || loaded === null) throw notBegun;
-    if (placeText(there) !== placeText(place)) {
-      throw new FerryError("not-there", `${this.#id} is at ${placeText(there)} on the target.`);
-    }
-    const at = configAddress(ecam, there);
-    if ((await stub.read([{ at, size: 4 }]))[0] !== there.device * 0x1_0000 + there.vendor) {
-      throw new FerryError("not-there", `${this.#id} is not at ${placeText(there)}.`);
-    }
-    const writes = configWrites(loaded.config, at, this.#table);
-    await stub.write(writes);
-    expectRead(writes, await stub.read(writes), at);
+  /** A read of what it is. */
+  identity(ecam: number): Access {
+    if (this.#place === null) throw notBegun;
+    return { at: configAddress(ecam, this.#place), size: 4 };
   }
 
-  /** What was restored has reached the server that has the state, and no other one. */
-  async expectRestoredBy(target: Qemu): Promise<void> {
-    if (this.#loaded === null) throw notBegun;
-    await expectServed(this.to, target, this.#loaded.served);
+  /** Throws unless `value` is what `identity` reads. */
+  expectIdentity(value: number | undefined): void {
+    if (this.#place === null) throw notBegun;
+    if (value !== idWord(this.#place)) throw this.#isNotAt(this.#place);
+  }
+
+  /**
+   * QEMU's own copy of configuration space is as after a reset: it is written as the guest did,
+   * and read back.
+   */
+  restoring(ecam: number): Array<Access | Write> {
+    const writes = this.#writes(ecam);
+    return [...writes, ...writes.map(({ at, size }) => ({ at, size }))];
+  }
+
+  #writes(ecam: number): Write[] {
+    if (this.#config === null) throw notBegun;
+    return configWrites(this.#config, this.identity(ecam).at, this.#table);
+  }
+
+  /** Takes from `values` what `restoring` has read; throws when that is not what was written. */
+  expectRestored(ecam: number, values: number[]): void {
+    const writes = this.#writes(ecam);
+    expectRead(writes, values.splice(0, writes.length), this.identity(ecam).at);
   }
 
   /** The target's server, which has it, answers. */
@@ -133,19 +144,28 @@ export class VmDevice {
   }
 
   /** QEMU shows a base address only where it has memory behind it. */
-  expectBars({ bars }: PciFunction): void {
-    if (JSON.stringify(bars) === JSON.stringify(this.#place?.bars)) return;
+  expectThere(there: PciFunction | undefined): void {
+    if (this.#place === null || there === undefined) throw notBegun;
+    if (placeText(there) !== placeText(this.#place)) {
+      throw new FerryError("not-there", `${this.#id} is at ${placeText(there)} on the target.`);
+    }
+    if (JSON.stringify(there.bars) === JSON.stringify(this.#place.bars)) return;
     throw new FerryError("not-restored", `the BARs of ${this.#id} are elsewhere on the target.`);
+  }
+
+  #isNotAt(place: PciFunction): FerryError {
+    return new FerryError("not-there", `${this.#id} is not at ${placeText(place)}.`);
   }
 }
 
+/** The first word of configuration space. */
+const idWord = ({ vendor, device }: PciFunction): number => device * 0x1_0000 + vendor;
+
 const notBegun = new FerryError("not-begun", "the device is not on its way.");
 
-/** Throws unless it has served requests since it had served `before`. */
-async function expectServed(server: DeviceServer, qemu: Qemu, before: number): Promise<void> {
-  if ((await probe(server)).served > before) return;
-  throw new FerryError("usage", `${server.path} does not serve the VM of ${qemu.path}.`);
-}
+/** A server that has not heard of what its VM was told to do. */
+export const doesNotServe = ({ path }: DeviceServer, qemu: Qemu): FerryError =>
+  new FerryError("usage", `${path} does not serve the VM of ${qemu.path}.`);
 
 function expectRead(writes: readonly Write[], values: readonly number[], base: number): void {
   const wrong = writes.findIndex(({ value }, index) => values[index] !== value);

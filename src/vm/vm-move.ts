@@ -5,9 +5,11 @@ import type { Tell } from "../migration/hosts/events.ts";
 import type { PhaseTime } from "../migration/hosts/link-messages.ts";
 import { type Around, goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
 import type { Fate } from "./device-move.ts";
+import { DowntimeLimit } from "./downtime-limit.ts";
 import { lookBack } from "./left-behind.ts";
 import type { PciFunction } from "./pci-place.ts";
 import { type Qemu, vmmBudgets } from "./qemu.ts";
+import { Restorer } from "./restorer.ts";
 import type { VmDevice } from "./vm-device.ts";
 import { VmDevices } from "./vm-devices.ts";
 
@@ -62,6 +64,8 @@ export class VmMove implements Stage {
   readonly #request: VmMoveRequest;
   readonly #devices: VmDevices;
   readonly #around: Around;
+  readonly #restorer: Restorer;
+  readonly #limit: DowntimeLimit;
   readonly #cancel = new AbortController();
   #ecam = 0;
   #before: Readonly<Record<string, boolean>> | null = null;
@@ -81,6 +85,8 @@ export class VmMove implements Stage {
     this.#to = to;
     this.#request = request;
     this.#devices = new VmDevices(request.devices);
+    this.#restorer = new Restorer(to, this.#devices);
+    this.#limit = new DowntimeLimit(from);
     this.tell = tell;
     this.#around = around;
   }
@@ -170,10 +176,12 @@ export class VmMove implements Stage {
       Object.keys(wanted).map((name) => [name, had.get(name) === true]),
     );
     for (const qemu of [this.#from, this.#to]) await qemu.setCapabilities(wanted);
+    await this.#limit.begin();
   }
 
   async unprepare(): Promise<void> {
     if (this.#before !== null) await this.#from.setCapabilities(this.#before);
+    await this.#limit.end();
   }
 
   /** What devices write to memory is kept from here on, so it comes before memory does. */
@@ -181,7 +189,7 @@ export class VmMove implements Stage {
     const { precopyMs } = this.#request;
     const how = { pauseMs: 2 * precopyMs, unmaps: await this.#from.hasIommu() };
     await this.#devices.begin(how, (why) => this.tell({ kind: "note", why }));
-    await this.#devices.each(({ move }) => move.stands("freeze", precopyMs, signal));
+    await this.#devices.each(({ move }) => move.reaches("freeze", precopyMs, signal));
   }
 
   /** Done twice without harm. */
@@ -192,19 +200,33 @@ export class VmMove implements Stage {
     this.#notBack = "";
   }
 
-  /** Ends with vCPUs that stand still. */
+  /** Ends with vCPUs that stand still, and with all that can be done before they do. */
   async moveMemory(signal: AbortSignal): Promise<void> {
     const { memory, precopyMs } = this.#request;
     await this.#to.incoming(memory);
     goOn(signal);
+    await this.#restorer.open();
+    goOn(signal);
     await this.#from.migrate(memory);
     const told = new AbortController();
     void this.#tellProgress(told.signal);
+    void this.#limit.follow(told.signal, (why) => this.tell({ kind: "note", why }));
+    const stands = this.#from.reaches("pre-switchover", precopyMs, signal);
     try {
-      await this.#from.reaches("pre-switchover", precopyMs, signal);
+      await Promise.all([stands, this.#rehearse()]);
     } finally {
       told.abort();
     }
+  }
+
+  async #rehearse(): Promise<void> {
+    const { all, ids } = this.#devices;
+    const source = this.#from;
+    await Promise.all([
+      this.#restorer.rehearse(this.#ecam),
+      source.findFunctions(ids),
+      ...all.map((device) => device.fence(source, this.#ecam)),
+    ]);
   }
 
   async #tellProgress(enough: AbortSignal): Promise<void> {
@@ -227,14 +249,15 @@ export class VmMove implements Stage {
     // A VM that has devices on both sides must not go on with either.
     if (this.#split !== null) throw new FerryError("split", "not all devices are back.");
     await this.#to.quit();
+    this.#restorer.drop();
     await this.#from.takeBack();
   }
 
   async fence(): Promise<void> {
-    for (const device of this.#devices.all) await device.fence(this.#from, this.#ecam);
+    await this.#devices.each((device) => device.fence(this.#from, this.#ecam));
   }
 
-  /** The devices stand still, have shown what they wrote, and their state is on the target. */
+  /** The devices stand still and have shown what they wrote. Their state goes by itself. */
   async freeze(signal: AbortSignal): Promise<void> {
     const over = new AbortController();
     const cancel = AbortSignal.any([signal, over.signal]);
@@ -242,7 +265,7 @@ export class VmMove implements Stage {
     const fails = this.#from.reaches("completed", Number.POSITIVE_INFINITY, cancel);
     const freezes = this.#devices.all.map(async ({ move }) => {
       await move.goOn();
-      await move.stands("hand over", undefined, cancel);
+      await move.reaches("saved", undefined, cancel);
     });
     const stands = Promise.all(freezes);
     try {
@@ -253,45 +276,44 @@ export class VmMove implements Stage {
     }
   }
 
-  /** What has to be known afterwards is found out meanwhile. */
+  /** The VM and its devices get there at once; what has to be known afterwards is found out. */
   async switchOver(signal: AbortSignal): Promise<void> {
     const [source, target] = [this.#from, this.#to];
-    await source.switchOver();
     const { switchMs } = vmmBudgets;
     const { all, ids } = this.#devices;
+    // A VMM has a turn of its loop for each command: what the devices have signalled last is in
+    // the VM before the rest of it goes.
+    const places = source.findFunctions(ids);
     const learn = async (): Promise<void> => {
-      const places = await source.findFunctions(ids);
+      const found = await places;
       await Promise.all(
-        all.map((device, index) => device.learn(source, places[index] as PciFunction)),
+        all.map((device, index) => device.learn(source, found[index] as PciFunction)),
       );
     };
+    const load = async (): Promise<void> => {
+      await Promise.all(all.map(({ move }) => move.reaches("hand over", undefined, signal)));
+      await this.#restorer.look();
+    };
     await Promise.all([
+      source.switchOver(),
       source.reaches("completed", switchMs, signal),
       target.reaches("completed", switchMs, signal),
+      load(),
       learn(),
     ]);
   }
 
-  /** A server that nothing has reached yet when it is the next one's turn is another VM's. */
   async restore(): Promise<void> {
-    const target = this.#to;
-    const { all, ids } = this.#devices;
-    const places = await target.findFunctions(ids);
-    await target.withStub(async (stub) => {
-      for (const [index, device] of all.entries()) {
-        await device.restore(stub, this.#ecam, places[index] as PciFunction);
-        await device.expectRestoredBy(target);
-      }
-    });
-    const found = await target.findFunctions(ids);
-    for (const [index, device] of all.entries()) device.expectBars(found[index] as PciFunction);
+    await this.#restorer.restore(this.#ecam);
   }
 
   /** From here on a cancellation is refused: what takes this phase apart is a device that stays. */
   async handOver(signal: AbortSignal): Promise<void> {
     goOn(signal);
     this.#decided = true;
+    const closed = this.#restorer.close();
     this.#fate = await this.#devices.handOver();
+    await closed;
     if (this.#fate !== "kept") return;
     throw new FerryError("kept", this.#devices.whyKept);
   }
@@ -310,7 +332,7 @@ export class VmMove implements Stage {
 
   async run(): Promise<void> {
     await this.#devices.setGoing();
-    await this.#to.goOn();
+    await this.#to.run();
     const stoppedMs = await this.#from.lastAt("STOP");
     const resumedMs = await this.#to.lastAt("RESUME");
     if (stoppedMs !== undefined && resumedMs !== undefined) {

@@ -73,6 +73,8 @@ export class FakeDevice {
   verdict: "moved" | "moved, the target late" | "kept" | "silent" = "moved";
   /** Does the device get as far as before its hand-over? */
   pauses = true;
+  /** Does the target take its state? */
+  loads = true;
   /** Where its servers meet, and what each was told of that. */
   link: Meeting = { address: "unix:/link", from: "local" };
   readonly told: Partial<Record<Side, FakeRequest>> = {};
@@ -172,7 +174,11 @@ export class FakeDevice {
   #continue(): void {
     this.#continued += 1;
     if (this.#continued > 1) this.#decide();
-    else if (this.pauses) this.#paused("hand over");
+    else if (this.pauses) {
+      this.#tell({ kind: "phase", phase: "save", step: "ends" });
+      if (this.loads) this.#paused("hand over");
+      else this.#end("kept", "The device stays here: its state was refused.");
+    }
   }
 
   #probe(side: Side): object {
@@ -183,7 +189,11 @@ export class FakeDevice {
   }
 
   #paused(before: string): void {
-    this.#begun?.write(`${JSON.stringify({ event: { kind: "paused", before } })}\n`);
+    this.#tell({ kind: "paused", before });
+  }
+
+  #tell(event: object): void {
+    this.#begun?.write(`${JSON.stringify({ event })}\n`);
   }
 
   #decide(): void {

@@ -44,7 +44,7 @@ describe("a debugger's stub", () => {
 
   it("writes values with accesses of their width, little end first, in order", async () => {
     await stub.usePhysicalMemory();
-    await stub.write([
+    await stub.run([
       { at: 0x40_1000_0010, size: 4, value: 0xfea0_0004 },
       { at: 0x40_1000_0004, size: 2, value: 0x406 },
       { at: 0x40_1000_003c, size: 1, value: 0x0a },
@@ -66,7 +66,7 @@ describe("a debugger's stub", () => {
       { at: 0x10, size: 4 },
       { at: 0x14, size: 2 },
     ] as const;
-    expect(await stub.read(accesses)).toEqual([0x1234_5678, 0xabcd]);
+    expect(await stub.run(accesses)).toEqual([0x1234_5678, 0xabcd]);
   });
 
   it("takes an answer in pieces", async () => {
@@ -84,16 +84,42 @@ describe("a debugger's stub", () => {
     ["no end", "$".padEnd(packetBytesMax + 2, "a"), "a packet without end"],
   ])("that answers a write with %s ends it", async (_, said, sentence) => {
     answer = saying(said);
-    await expect(stub.write([{ at: 0x10, size: 4, value: 1 }])).rejects.toThrow(sentence);
+    await expect(stub.run([{ at: 0x10, size: 4, value: 1 }])).rejects.toThrow(sentence);
   });
 
   it.each(["E14", "1234", "zz345678", "1234567800"])(
     "that reads %s reads nothing",
     async (said) => {
       answer = saying(packet(said));
-      await expect(stub.read([{ at: 0x10, size: 4 }])).rejects.toThrow("did not read 0x10");
+      await expect(stub.run([{ at: 0x10, size: 4 }])).rejects.toThrow("did not read 0x10");
     },
   );
+
+  it("that is late is not asked again, for its answer would be to another question", async () => {
+    answer = () => {};
+    const late = new GdbStub(connect(join(folder.path, "gdb")), 10);
+    await expect(late.usePhysicalMemory()).rejects.toThrow("the answer of the VMM's debugger stub");
+    answer = (_, socket) => socket.write(packet("OK"));
+    await expect(late.usePhysicalMemory()).rejects.toThrow("was late");
+  });
+
+  it("acknowledges the last of the replies, which stands for all", async () => {
+    const said: string[] = [];
+    const acknowledged = new Promise<void>((resolve) => {
+      server.on("connection", (socket) => {
+        socket.on("data", (text: string) => {
+          said.push(text.replace(/\$[^#]*#../g, "$"));
+          if (text.includes("+")) resolve();
+        });
+      });
+    });
+    const own = new GdbStub(connect(join(folder.path, "gdb")));
+    const write = { at: 0x10, size: 4, value: 1 } as const;
+    await own.run([write, write, write]);
+    await acknowledged;
+    expect(said.join("")).toBe("$$$+");
+    own.close();
+  });
 
   it("that hangs up ends what waits", async () => {
     answer = (_, socket) => void socket.destroy();

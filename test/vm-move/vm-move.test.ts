@@ -1,5 +1,6 @@
 /** A VM moves, or everything is as it was; step by step, with peers that do as they are told. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { firstLimitMs } from "../../src/vm/downtime-limit.ts";
 import type { VmMove } from "../../src/vm/vm-move.ts";
 import { Refusal, silence } from "./fake-qemu.ts";
 import { VmWorld } from "./world.ts";
@@ -13,6 +14,7 @@ afterEach(() => world.end());
 
 const way = [
   ...["source migrate-set-capabilities", "target migrate-set-capabilities"],
+  ...["source migrate-set-parameters"],
   ...["target migrate-offer", "source migrate", "target migrate-events"],
   ...["target migrate-incoming", "source migrate", "source migrate-continue"],
   ...["source migrate-continue"],
@@ -91,9 +93,10 @@ describe("a check finds, before anything is done, that", () => {
 });
 
 describe("what fails is taken back:", () => {
-  const unprepared = "source migrate-set-capabilities";
-  const back = ["target quit", "source migrate_cancel", unprepared];
-  const late = ["target quit", "source cont", unprepared];
+  const capabilities = "source migrate-set-capabilities";
+  const unprepared = [capabilities, "source migrate-set-parameters"];
+  const back = ["target quit", "source migrate_cancel", ...unprepared];
+  const late = ["target quit", "source cont", ...unprepared];
   const abort = "source migrate-abort";
 
   const expectBack = (): void => {
@@ -112,21 +115,22 @@ describe("what fails is taken back:", () => {
   it("prepare, when the target refuses its capabilities", async () => {
     world.refusals.set("target migrate-set-capabilities", "no");
     expect(await world.move()).toMatchObject({ outcome: "kept" });
-    expect(undone(unprepared)).toEqual([unprepared]);
+    expect(undone(capabilities)).toEqual([capabilities]);
     expectBack();
   });
 
   it("device, when its target makes no offer", async () => {
     world.refusals.set("target migrate-offer", "it is busy");
     expect((await world.move()).sentence).toContain("it is busy");
-    expect(undone(unprepared)).toEqual([unprepared]);
+    expect(undone(capabilities)).toEqual(unprepared);
+    expect(world.limits).toEqual([300, firstLimitMs, 300]);
     expectBack();
   });
 
   it("memory, when the target cannot listen: the device comes back, the target goes", async () => {
     world.refusals.set("target migrate-incoming", "address in use");
     expect((await world.move()).sentence).toContain("address in use");
-    expect(undone("target quit")).toEqual(["target quit", abort, unprepared]);
+    expect(undone("target quit")).toEqual(["target quit", abort, ...unprepared]);
     expectBack();
   });
 
@@ -136,7 +140,7 @@ describe("what fails is taken back:", () => {
       if (what === "source xp /1wx" && ++reads > 1) world.refusals.set(what, "no memory");
     };
     expect((await world.move()).sentence).toContain("no memory");
-    expect(undone("target quit")).toEqual([...back.slice(0, 2), abort, unprepared]);
+    expect(undone("target quit")).toEqual([...back.slice(0, 2), abort, ...unprepared]);
     expectBack();
   });
 
@@ -156,7 +160,7 @@ describe("what fails is taken back:", () => {
       world.monitors.source.event("MIGRATION", { status: "failed" });
     };
     expect((await world.move()).sentence).toContain("did not migrate");
-    expect(undone(abort)).toEqual([abort, "target quit", unprepared]);
+    expect(undone(abort)).toEqual([abort, "target quit", ...unprepared]);
     expectBack();
   });
 
@@ -168,7 +172,7 @@ describe("what fails is taken back:", () => {
       return {};
     };
     expect((await world.move()).sentence).toContain("did not migrate");
-    expect(undone(abort)).toEqual([abort, "target quit", "source cont", unprepared]);
+    expect(undone(abort)).toEqual([abort, ...late]);
     expectBack();
   });
 
@@ -215,6 +219,24 @@ describe("what fails is taken back:", () => {
     ["getfd", "target getfd"],
     ["chardev-add", "target chardev-add"],
     ["gdbserver", "target gdbserver chardev:ferry-vm-migrate"],
+  ])("memory, before it is copied, when the target refuses %s", async (_, what) => {
+    world.refusals.set(what, "E14");
+    expect((await world.move()).outcome).toBe("kept");
+    expect(undone("target gdbserver none").slice(1)).toEqual([
+      ...["target quit", abort, ...unprepared],
+    ]);
+    expect(world.log.filter((line) => line === "source migrate")).toHaveLength(1);
+    expectBack();
+  });
+
+  it("switch, when the target does not take the device's state meanwhile", async () => {
+    world.first.loads = false;
+    expect((await world.move()).sentence).toContain("its state was refused");
+    expect(undone("target quit")).toEqual(late);
+    expectBack();
+  });
+
+  it.each([
     ["a write of COMMAND", "target write 4"],
     ["a read of MSI's control", "target info 86"],
   ])(
@@ -223,7 +245,6 @@ describe("what fails is taken back:", () => {
       world.refusals.set(what, "E14");
       expect((await world.move()).outcome).toBe("kept");
       expect(undone(abort)).toEqual([abort, ...late]);
-      expect(world.log.filter((line) => line === "target gdbserver none")).toHaveLength(1);
       expectBack();
     },
   );

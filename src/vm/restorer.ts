@@ -1,0 +1,124 @@
+/**
+ * Gives the target's QEMU its copy of its devices' configuration space. All that takes long, its
+ * debugger's stub and the first use of everything, is done before the VM stands still.
+ */
+import { FerryError } from "../base/errors.ts";
+import { type Probe, probe } from "./device-server.ts";
+import type { GdbStub } from "./gdb-stub.ts";
+import type { Qemu } from "./qemu.ts";
+import { doesNotServe, type VmDevice } from "./vm-device.ts";
+import type { VmDevices } from "./vm-devices.ts";
+
+export class Restorer {
+  readonly #target: Qemu;
+  readonly #devices: VmDevices;
+  #stub: GdbStub | null = null;
+  /** What each device's server had served before the target's QEMU was told to read. */
+  #before: readonly number[] = [];
+
+  constructor(target: Qemu, devices: VmDevices) {
+    this.#target = target;
+    this.#devices = devices;
+  }
+
+  /** Opens the stub of a QEMU that waits for its VM. */
+  async open(): Promise<void> {
+    this.#stub = await this.#target.openStub();
+  }
+
+  /** Remembers what has been served until now. The later, the less does it say of another VM. */
+  async look(): Promise<void> {
+    this.#before = await this.#served();
+  }
+
+  /**
+   * Does once, harmlessly, what is done while nothing runs: the first time is slow. Nothing has to
+   * be there yet, because bridges get their numbers with the VM.
+   */
+  async rehearse(ecam: number): Promise<void> {
+    const { all, ids } = this.#devices;
+    const reads = all.map((device) => device.identity(ecam));
+    await Promise.allSettled([
+      this.#target.findFunctions(ids),
+      this.#opened.run(reads),
+      ...all.map(({ to }) => probe(to)),
+    ]);
+  }
+
+  get #opened(): GdbStub {
+    if (this.#stub === null) throw new FerryError("no-stub", "there is no debugger's stub.");
+    return this.#stub;
+  }
+
+  /** Restores all; throws unless they are there, and with the servers that are to have them. */
+  async restore(ecam: number): Promise<void> {
+    const { all } = this.#devices;
+    if (all.length > 1) await this.look();
+    await this.#tellApart(ecam);
+    const served = this.#expectServed();
+    // Servers that were exchanged are not written to.
+    if (all.length > 1) await served;
+    const written = this.#write(ecam);
+    const there = early(() => this.#expectThere(), written);
+    await Promise.allSettled([served, written, there]);
+    await Promise.all([served, written, there]);
+  }
+
+  /**
+   * Servers that were exchanged have each other's state. Device n is read n times, once more than
+   * the one before it: whatever the exchange, one server is then asked less often.
+   */
+  async #tellApart(ecam: number): Promise<void> {
+    const { all } = this.#devices;
+    const turns = all.flatMap((device, turn) => Array<VmDevice>(turn + 1).fill(device));
+    const values = await this.#opened.run(turns.map((device) => device.identity(ecam)));
+    for (const [index, device] of turns.entries()) device.expectIdentity(values[index]);
+  }
+
+  /** Writes and reads back everything at once; what is found is looked at afterwards. */
+  async #write(ecam: number): Promise<void> {
+    const { all } = this.#devices;
+    const values = await this.#opened.run(all.flatMap((device) => device.restoring(ecam)));
+    for (const device of all) device.expectRestored(ecam, values);
+  }
+
+  async #expectThere(): Promise<void> {
+    const found = await this.#target.findFunctions(this.#devices.ids);
+    for (const [index, device] of this.#devices.all.entries()) device.expectThere(found[index]);
+  }
+
+  async #served(): Promise<number[]> {
+    const probes = this.#devices.all.map(({ to }): Promise<Probe> => probe(to));
+    return (await Promise.all(probes)).map(({ served }) => served);
+  }
+
+  /** What was asked has reached the servers that have the states, and no others. */
+  async #expectServed(): Promise<void> {
+    const served = await this.#served();
+    const { all } = this.#devices;
+    const wrong = all.find((_, turn) => (served[turn] ?? 0) <= (this.#before[turn] ?? 0) + turn);
+    if (wrong !== undefined) throw doesNotServe(wrong.to, this.#target);
+  }
+
+  /** No stub is left: done before the VM runs. */
+  async close(): Promise<void> {
+    const stub = this.#stub;
+    this.#stub = null;
+    if (stub !== null) await this.#target.closeStub(stub);
+  }
+
+  /** The target goes, and nothing is said to it any more. */
+  drop(): void {
+    this.#stub?.close();
+  }
+}
+
+/** Asks at once, while the answer may still be no, and otherwise again when it has to be yes. */
+async function early(ask: () => Promise<void>, done: Promise<void>): Promise<void> {
+  try {
+    await ask();
+  } catch {
+    await done;
+    await ask();
+  }
+}
