@@ -12,6 +12,7 @@ import type { Listener } from "../host/links/listener.ts";
 import type { DeviceSpec } from "../host/mail.ts";
 import { migrationMethods } from "../host/migration-methods.ts";
 import { Migrations, type TellDevice } from "../host/migrations.ts";
+import type { ServedDevice } from "../host/served-device.ts";
 import { tellManager } from "../host/service-manager.ts";
 import { swapMethods } from "../host/swap-methods.ts";
 import { exitProcess } from "../sys/libc.ts";
@@ -285,10 +286,14 @@ interface Served {
 
 type Methods = Readonly<Record<string, Method>>;
 
-/** `probe` tells of the devices; `manifest` and `hand-over` are for a successor. */
+/** `probe` and `served` tell of the devices; `manifest` and `hand-over` are for a successor. */
 function controlMethods(path: string, served: Served): Methods {
   const { host, migrations, log, succeeding, options } = served;
   let isLeaving = false;
+  const wanted = (path: unknown): ServedDevice[] =>
+    host.berths
+      .filter(({ socketPath }) => path === undefined || socketPath === path)
+      .map(({ device }) => device);
   const stays = (): void => {
     if (isLeaving) throw new FerryError("busy", "a successor is taking over; ask it.");
   };
@@ -305,12 +310,12 @@ function controlMethods(path: string, served: Served): Methods {
   return {
     ...whileHere(migrationMethods((device) => migrations.find(device))),
     ...whileHere(swapMethods(host, path, tellOf(log, "swap"))),
-    probe: async ({ device }) => {
-      const wanted = host.berths.filter(
-        ({ socketPath }) => device === undefined || socketPath === device,
-      );
-      return { devices: await Promise.all(wanted.map((berth) => berth.device.report())) };
-    },
+    probe: async ({ device }) => ({
+      devices: await Promise.all(wanted(device).map((each) => each.report())),
+    }),
+    served: async ({ device }) => ({
+      served: await Promise.all(wanted(device).map((each) => each.served())),
+    }),
     manifest: async () => {
       if (served.stays !== null) throw new FerryError("busy", served.stays);
       return { ...ownManifest(host.berths, options), succession: succeeding?.succession ?? null };

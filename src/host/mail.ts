@@ -67,6 +67,8 @@ export interface Requests {
   /** Give up the wiring: another device has the client. */
   unwire: { ask: null; answer: null };
   report: { ask: null; answer: DeviceReport };
+  /** `DeviceReport.served` alone, for somebody who must not wait. */
+  served: { ask: null; answer: number };
   stop: { ask: null; answer: null };
 
   /** The rest is `MigrationPort`'s. */

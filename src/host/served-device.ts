@@ -105,6 +105,11 @@ export class ServedDevice implements Claimant {
     return this.#worker.ask("report", null);
   }
 
+  /** Requests served since it was made. */
+  served(): Promise<number> {
+    return this.#worker.ask("served", null);
+  }
+
   /** Lets the device go for a successor; its client waits, its descriptors stay open. */
   async park(): Promise<ParkedDevice> {
     this.#away = true;

@@ -121,6 +121,8 @@ function obey(letter: Letter): unknown {
       const counters = device.counters ?? {};
       return { device: describeDevice(device), connected, frozen, served, counters };
     }
+    case "served":
+      return session.served;
     case "offer":
       return offer();
     case "lend":

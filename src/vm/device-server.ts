@@ -88,6 +88,15 @@ export async function probe(server: DeviceServer): Promise<Probe> {
   throw new FerryError("bad-answer", `${server.path} does not describe one device.`);
 }
 
+const servedShape = s.object({ served: s.list(s.whole(), 1) });
+
+/** How many requests of its VMM a server of one device has served so far. */
+export async function servedBy(server: DeviceServer): Promise<number> {
+  const [served] = servedShape(await server.ask({ method: "served" }))?.served ?? [];
+  if (served !== undefined) return served;
+  throw new FerryError("bad-answer", `${server.path} does not tell what it has served.`);
+}
+
 const statusShape = s.object({
   compatibility,
   port: s.object({ master: s.oneOf("none", "vmm", "operator") }),

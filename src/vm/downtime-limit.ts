@@ -8,8 +8,8 @@ import type { Qemu } from "./qemu.ts";
 
 /** What it is at first, in milliseconds: less than QEMU takes for the rest of a VM. */
 export const firstLimitMs = 2;
-/** Passes over memory with the first limit: the first one takes all of it. */
-const patientPasses = 4;
+/** Passes over memory with the first limit: the first one takes all of it, most others little. */
+const patientPasses = 10;
 
 /** The limit in the pass with this number, of a QEMU that was given `ownMs` by its operator. */
 export const limitIn = (pass: number, ownMs: number): number =>

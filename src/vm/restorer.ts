@@ -3,7 +3,7 @@
  * debugger's stub and the first use of everything, is done before the VM stands still.
  */
 import { FerryError } from "../base/errors.ts";
-import { type Probe, probe } from "./device-server.ts";
+import { servedBy } from "./device-server.ts";
 import type { GdbStub } from "./gdb-stub.ts";
 import type { Qemu } from "./qemu.ts";
 import { doesNotServe, type VmDevice } from "./vm-device.ts";
@@ -41,7 +41,7 @@ export class Restorer {
     await Promise.allSettled([
       this.#target.findFunctions(ids),
       this.#opened.run(reads),
-      ...all.map(({ to }) => probe(to)),
+      this.#served(),
     ]);
   }
 
@@ -88,8 +88,7 @@ export class Restorer {
   }
 
   async #served(): Promise<number[]> {
-    const probes = this.#devices.all.map(({ to }): Promise<Probe> => probe(to));
-    return (await Promise.all(probes)).map(({ served }) => served);
+    return await Promise.all(this.#devices.all.map(({ to }) => servedBy(to)));
   }
 
   /** What was asked has reached the servers that have the states, and no others. */

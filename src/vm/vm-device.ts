@@ -2,7 +2,7 @@ import { FerryError } from "../base/errors.ts";
 import { extendedConfigBytes } from "../spec/pci.ts";
 import { type Config, configWrites, registerOf } from "./config-writes.ts";
 import { DeviceMove, type DeviceWay } from "./device-move.ts";
-import { type DeviceServer, probe } from "./device-server.ts";
+import { type DeviceServer, probe, servedBy } from "./device-server.ts";
 import type { Access, Write } from "./gdb-stub.ts";
 import type { Meeting } from "./meeting.ts";
 import { holdsVectors, tablePlace, tableWrites } from "./msix-table.ts";
@@ -57,9 +57,9 @@ export class VmDevice {
     this.#place = place;
     for (const server of [this.from, this.to]) await this.#checkServer(server, place);
     // A read that QEMU is told to make must be one that the server has served.
-    const before = (await probe(this.from)).served;
+    const before = await servedBy(this.from);
     await this.fence(source, ecam);
-    if ((await probe(this.from)).served <= before) throw doesNotServe(this.from, source);
+    if ((await servedBy(this.from)) <= before) throw doesNotServe(this.from, source);
   }
 
   async #checkServer(server: DeviceServer, { vendor, device }: PciFunction): Promise<void> {
@@ -88,14 +88,22 @@ export class VmDevice {
     this.expectIdentity(word);
   }
 
+  /** Stands still and shows what it wrote; behind the fence, so that nobody changes it any more. */
+  async freeze(cancel: AbortSignal): Promise<void> {
+    await this.move.goOn();
+    const saved = this.move.reaches("saved", undefined, cancel);
+    const [{ config }] = await Promise.all([probe(this.from), saved]);
+    this.#config = config;
+  }
+
   /**
    * What has to be known when its VM has arrived, once the device stands still at its source:
    * `place` is where the guest has it now.
    */
   async learn(source: Qemu, place: PciFunction): Promise<void> {
+    const config = this.#config;
+    if (config === null) throw notBegun;
     this.#place = place;
-    const { config } = await probe(this.from);
-    this.#config = config;
     const table = tablePlace(config, place);
     if (table === null) return;
     const words = await source.readWords(table.at, table.words);

@@ -263,10 +263,7 @@ export class VmMove implements Stage {
     const cancel = AbortSignal.any([signal, over.signal]);
     // A VMM that fails sets its vCPUs going, which must not wait for a device for long.
     const fails = this.#from.reaches("completed", Number.POSITIVE_INFINITY, cancel);
-    const freezes = this.#devices.all.map(async ({ move }) => {
-      await move.goOn();
-      await move.reaches("saved", undefined, cancel);
-    });
+    const freezes = this.#devices.all.map((device) => device.freeze(cancel));
     const stands = Promise.all(freezes);
     try {
       await Promise.race([stands, fails]);

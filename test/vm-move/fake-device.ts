@@ -145,6 +145,7 @@ export class FakeDevice {
     const { method } = request;
     const say = (value: object): boolean => socket.write(`${JSON.stringify(value)}\n`);
     if (method === "probe") return void say(this.#probe(side));
+    if (method === "served") return void say({ served: [this.served[side]] });
     if (method === "migrate-status") return void say(this.status);
     const why = this.#asked(`${this.#name(side)} ${method}`);
     if (why !== undefined) return void say({ error: why, code: "refused" });
