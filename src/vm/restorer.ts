@@ -32,15 +32,15 @@ export class Restorer {
   }
 
   /**
-   * Does once, harmlessly, what is done while nothing runs: the first time is slow. Nothing has to
-   * be there yet, because bridges get their numbers with the VM.
+   * Does once, harmlessly, what is done while nothing runs. Nothing has to be there yet, because
+   * bridges get their numbers with the VM.
    */
   async rehearse(ecam: number): Promise<void> {
     const { all, ids } = this.#devices;
     const reads = all.map((device) => device.identity(ecam));
-    await Promise.allSettled([
-      this.#target.findFunctions(ids),
-      this.#opened.run(reads),
+    await Promise.all([
+      this.#target.findFunctions(ids).catch(unless("no-device")),
+      this.#opened.run(reads).catch(unless("gdb-refused")),
       this.#served(),
     ]);
   }
@@ -111,6 +111,11 @@ export class Restorer {
     this.#stub?.close();
   }
 }
+
+/** Throws on whatever else goes wrong. */
+const unless = (code: string) => (thrown: unknown) => {
+  if (!(thrown instanceof FerryError) || thrown.code !== code) throw thrown;
+};
 
 /** Asks at once, while the answer may still be no, and otherwise again when it has to be yes. */
 async function early(ask: () => Promise<void>, done: Promise<void>): Promise<void> {

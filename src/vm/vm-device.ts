@@ -147,7 +147,7 @@ export class VmDevice {
   }
 
   /** The target's server, which has it, answers. */
-  async expectThere(): Promise<void> {
+  async expectServer(): Promise<void> {
     await probe(this.to);
   }
 

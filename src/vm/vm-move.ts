@@ -200,33 +200,30 @@ export class VmMove implements Stage {
     this.#notBack = "";
   }
 
-  /** Ends with vCPUs that stand still, and with all that can be done before they do. */
+  /** Ends with vCPUs that stand still; before it begins all is done that can be. */
   async moveMemory(signal: AbortSignal): Promise<void> {
     const { memory, precopyMs } = this.#request;
     await this.#to.incoming(memory);
     goOn(signal);
     await this.#restorer.open();
+    await this.#rehearse();
     goOn(signal);
     await this.#from.migrate(memory);
     const told = new AbortController();
     void this.#tellProgress(told.signal);
     void this.#limit.follow(told.signal, (why) => this.tell({ kind: "note", why }));
-    const stands = this.#from.reaches("pre-switchover", precopyMs, signal);
     try {
-      await Promise.all([stands, this.#rehearse()]);
+      await this.#from.reaches("pre-switchover", precopyMs, signal);
     } finally {
       told.abort();
     }
   }
 
+  /** What is done for the first time is slow: it is done once before vCPUs stand still. */
   async #rehearse(): Promise<void> {
-    const { all, ids } = this.#devices;
-    const source = this.#from;
-    await Promise.all([
-      this.#restorer.rehearse(this.#ecam),
-      source.findFunctions(ids),
-      ...all.map((device) => device.fence(source, this.#ecam)),
-    ]);
+    await this.#from.findFunctions(this.#devices.ids);
+    await this.fence();
+    await this.#restorer.rehearse(this.#ecam);
   }
 
   async #tellProgress(enough: AbortSignal): Promise<void> {
@@ -340,7 +337,7 @@ export class VmMove implements Stage {
   /** The source has nothing more to do, once the target is seen to have all of it. */
   async retire(): Promise<void> {
     await expectState(this.#to, "running", "look at it before you end the source");
-    await this.#devices.each((device) => device.expectThere());
+    await this.#devices.each((device) => device.expectServer());
     await this.#devices.each(({ move }) => move.over());
     await this.#from.quit();
   }

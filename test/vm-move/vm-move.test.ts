@@ -134,13 +134,16 @@ describe("what fails is taken back:", () => {
     expectBack();
   });
 
-  it("fence, when the device is not where it was", async () => {
+  it.each([
+    ["memory, before it is copied", 2, ["target quit"]],
+    ["fence", 3, back.slice(0, 2)],
+  ])("%s, when the device is not where it was", async (_, read, undoing) => {
     let reads = 0;
     world.before = (what) => {
-      if (what === "source xp /1wx" && ++reads > 1) world.refusals.set(what, "no memory");
+      if (what === "source xp /1wx" && ++reads === read) world.refusals.set(what, "no memory");
     };
     expect((await world.move()).sentence).toContain("no memory");
-    expect(undone("target quit")).toEqual([...back.slice(0, 2), abort, ...unprepared]);
+    expect(undone("target quit")).toEqual([...undoing, abort, ...unprepared]);
     expectBack();
   });
 
