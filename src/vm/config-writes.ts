@@ -20,13 +20,18 @@ export const configShape = s.object({
 });
 export type Config = s.Read<typeof configShape>;
 
+/** What is 0 after a reset, and where nothing is as long as it is. */
+const addresses: readonly string[] = [
+  ...[0, 1, 2, 3, 4, 5].map((bar) => `BAR${bar}`),
+  "EXPANSION_ROM",
+];
+
 /**
  * What is written, in an order in which nothing is enabled before it is complete: the addresses of
  * memory before COMMAND, and all of MSI before its control.
  */
 const order: ReadonlyArray<readonly [capability: string, register: string]> = [
-  ...[0, 1, 2, 3, 4, 5].map((bar) => ["", `BAR${bar}`] as const),
-  ["", "EXPANSION_ROM"],
+  ...addresses.map((name) => ["", name] as const),
   ["", "CACHE_LINE_SIZE"],
   ["", "INTERRUPT_LINE"],
   ["powerManagement", "PMCSR"],
@@ -59,7 +64,8 @@ export function configWrites(config: Config, base: number, table: readonly Write
     const register = registerOf(config, capability, name);
     if (register === undefined) return [];
     const { at, size, value } = register;
-    return [{ at: base + at, size, value }];
+    const isNowhere = value === 0 && addresses.includes(name);
+    return isNowhere ? [] : [{ at: base + at, size, value }];
   };
   return [...order.flatMap(write), ...table, ...last.flatMap(write)];
 }

@@ -82,10 +82,11 @@ export class GdbStub {
    * packet stands for the receipt of the reply before it; the last reply gets one. A stub that is
    * late is not asked again: its answers would be taken for those to something else.
    */
-  async #ask(packets: readonly string[]): Promise<readonly string[]> {
+  async #ask(packets: readonly string[], begun = () => {}): Promise<readonly string[]> {
     this.#replies = [];
     const answered = new Promise<readonly string[]>((resolve, reject) => {
       this.#heard = () => {
+        if (this.#replies.length > 0) begun();
         if (this.#replies.length >= packets.length) resolve(this.#replies);
         else if (this.#lost !== null) reject(this.#lost);
       };
@@ -110,9 +111,12 @@ export class GdbStub {
     throw new FerryError("gdb-refused", "the VMM's debugger stub shows no physical memory.");
   }
 
-  /** Writes and reads in their order, asked for all at once; gives the values that were read. */
-  async run(accesses: ReadonlyArray<Access | Write>): Promise<number[]> {
-    const replies = await this.#ask(accesses.map(packetOf));
+  /**
+   * Writes and reads in their order, asked for all at once; gives the values that were read.
+   * `begun` hears that the first is done, perhaps more than once.
+   */
+  async run(accesses: ReadonlyArray<Access | Write>, begun?: () => void): Promise<number[]> {
+    const replies = await this.#ask(accesses.map(packetOf), begun);
     return accesses.flatMap((access, index) => {
       const reply = replies[index] ?? "";
       if (!isWrite(access)) return [readValue(access, reply)];

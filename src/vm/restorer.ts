@@ -4,9 +4,9 @@
  */
 import { FerryError } from "../base/errors.ts";
 import { servedBy } from "./device-server.ts";
-import type { GdbStub } from "./gdb-stub.ts";
+import type { Access, GdbStub } from "./gdb-stub.ts";
 import type { Qemu } from "./qemu.ts";
-import { doesNotServe, type VmDevice } from "./vm-device.ts";
+import { doesNotServe } from "./vm-device.ts";
 import type { VmDevices } from "./vm-devices.ts";
 
 export class Restorer {
@@ -52,33 +52,35 @@ export class Restorer {
 
   /** Restores all; throws unless they are there, and with the servers that are to have them. */
   async restore(ecam: number): Promise<void> {
-    const { all } = this.#devices;
-    if (all.length > 1) await this.look();
-    await this.#tellApart(ecam);
-    const served = this.#expectServed();
-    // Servers that were exchanged are not written to.
-    if (all.length > 1) await served;
-    const written = this.#write(ecam);
+    if (this.#devices.all.length > 1) await this.#tellApart(ecam);
+    let begun = (): void => {};
+    const first = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    const written = this.#write(ecam, begun);
+    const served = Promise.race([first, written]).then(() => this.#expectServed());
     const there = early(() => this.#expectThere(), written);
     await Promise.allSettled([served, written, there]);
     await Promise.all([served, written, there]);
   }
 
   /**
-   * Servers that were exchanged have each other's state. Device n is read n times, once more than
-   * the one before it: whatever the exchange, one server is then asked less often.
+   * Servers that were exchanged have each other's state, and nothing is written to them. Device n
+   * is read n times, once more than the one before it: whatever the exchange, one server is then
+   * asked less often.
    */
   async #tellApart(ecam: number): Promise<void> {
-    const { all } = this.#devices;
-    const turns = all.flatMap((device, turn) => Array<VmDevice>(turn + 1).fill(device));
-    const values = await this.#opened.run(turns.map((device) => device.identity(ecam)));
-    for (const [index, device] of turns.entries()) device.expectIdentity(values[index]);
+    await this.look();
+    const reads = this.#devices.all.map((device) => device.identity(ecam));
+    await this.#opened.run(reads.flatMap((read, turn) => Array<Access>(turn + 1).fill(read)));
+    await this.#expectServed();
   }
 
   /** Writes and reads back everything at once; what is found is looked at afterwards. */
-  async #write(ecam: number): Promise<void> {
+  async #write(ecam: number, begun: () => void): Promise<void> {
     const { all } = this.#devices;
-    const values = await this.#opened.run(all.flatMap((device) => device.restoring(ecam)));
+    const accesses = all.flatMap((device) => device.restoring(ecam));
+    const values = await this.#opened.run(accesses, begun);
     for (const device of all) device.expectRestored(ecam, values);
   }
 

@@ -85,7 +85,7 @@ export class VmDevice {
   async fence(source: Qemu, ecam: number): Promise<void> {
     if (this.#place === null) throw notBegun;
     const [word] = await source.readWords(configAddress(ecam, this.#place), 1);
-    this.expectIdentity(word);
+    this.#expectIdentity(word);
   }
 
   /** Stands still and shows what it wrote; behind the fence, so that nobody changes it any more. */
@@ -121,7 +121,7 @@ export class VmDevice {
   }
 
   /** Throws unless `value` is what `identity` reads. */
-  expectIdentity(value: number | undefined): void {
+  #expectIdentity(value: number | undefined): void {
     if (this.#place === null) throw notBegun;
     if (value !== idWord(this.#place)) throw this.#isNotAt(this.#place);
   }
@@ -132,7 +132,8 @@ export class VmDevice {
    */
   restoring(ecam: number): Array<Access | Write> {
     const writes = this.#writes(ecam);
-    return [...writes, ...writes.map(({ at, size }) => ({ at, size }))];
+    const reads = writes.map(({ at, size }) => ({ at, size }));
+    return [this.identity(ecam), ...writes, ...reads];
   }
 
   #writes(ecam: number): Write[] {
@@ -143,7 +144,9 @@ export class VmDevice {
   /** Takes from `values` what `restoring` has read; throws when that is not what was written. */
   expectRestored(ecam: number, values: number[]): void {
     const writes = this.#writes(ecam);
-    expectRead(writes, values.splice(0, writes.length), this.identity(ecam).at);
+    const [id, ...read] = values.splice(0, 1 + writes.length);
+    this.#expectIdentity(id);
+    expectRead(writes, read, this.identity(ecam).at);
   }
 
   /** The target's server, which has it, answers. */
