@@ -58,11 +58,12 @@ export class ShowingPort implements MigrationPort {
 
   /**
    * A VMM whose migration fails sets its vCPUs going before anybody is told. What they say then is
-   * not dropped: it waits until the device is back.
+   * not dropped: it waits until the device is back. Orders are obeyed in turn: both
+   * are given at once.
    */
   async still(how: Stillness): Promise<void> {
-    await this.#inner.still(how);
-    if (how === "drop") await this.#inner.still("hold");
+    const orders = how === "drop" ? [how, "hold" as const] : [how];
+    await Promise.all(orders.map((order) => this.#inner.still(order)));
   }
 
   abort(): Promise<void> {
