@@ -197,7 +197,7 @@ describe("what fails is taken back:", () => {
     const { outcome, trouble, sentence } = await world.move();
     expect({ outcome, trouble }).toEqual({ outcome: "kept", trouble: "" });
     expect(sentence).toContain("where it is running: the monitor");
-    expect(undone(abort)).toEqual([abort, "source yank", unprepared]);
+    expect(undone(abort)).toEqual([abort, "source yank", ...unprepared]);
     expectBack();
   });
 
