@@ -16,6 +16,7 @@ import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { Compatibility } from "../migration/driver.ts";
 import { compatibility } from "../migration/hosts/link-messages.ts";
 import { parseJson } from "../migration/hosts/shapes.ts";
+import { msixMostVectors } from "../spec/pci-capabilities.ts";
 import { Feature, FeatureFlags, PciIrq } from "../spec/vfio.ts";
 import { Command, DmaUnmap, DmaUnmapFlags, OwnFeature } from "../spec/vfio-user.ts";
 import { Connection } from "./connection.ts";
@@ -89,6 +90,11 @@ export class RelayDevice extends Wrapper {
     this.#port = port;
     this.memory = port.memory;
     this.#connection = connection;
+    const many = remote.irqs.find(({ count }) => count > msixMostVectors);
+    if (many !== undefined) {
+      const text = `${name} says that its device has ${many.count} interrupts of one kind.`;
+      throw new FerryError("device-unusable", text);
+    }
     this.#irqs = new RelayIrqs(connection, remote.irqs);
     connection.irqs = this.#irqs;
     this.compatibility = readCompatibility(remote, name);

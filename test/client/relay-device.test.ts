@@ -25,9 +25,12 @@ const remote = { remote: true, timeoutMs: 200 } as const;
 const readReply = joined(words(8, 0), words(4, 0, 4, 0x1234));
 
 /** Vectors by index; the next message id is 10. */
-const vectors = [1, 0, 4, 1, 1] as const;
+const usual = [1, 0, 4, 1, 1] as const;
 
-function scripted(compatibility: Uint8Array | null = null): [FakeServer, Connection] {
+function scripted(
+  compatibility: Uint8Array | null = null,
+  vectors: readonly number[] = usual,
+): [FakeServer, Connection] {
   const server = new FakeServer().agree(limits);
   const { read, write } = RegionFlags.mask;
   server.reply(2, Command.deviceGetInfo, words(4, 16, DeviceFlags.mask.reset, 1, vectors.length));
@@ -118,6 +121,13 @@ describe("a server that serves no relay", () => {
     expect(() => other.connect(remote)).toThrow(/^the server serves no device to another host\.$/);
     other.close();
   });
+});
+
+it("a device with more vectors than any function has is not believed", () => {
+  const [other, link] = scripted(null, [1, 0, 2 ** 32 - 1, 1, 1]);
+  expect(() => deviceOf(link)).toThrow(/has 4294967295 interrupts of one kind\.$/);
+  link.close();
+  other.close();
 });
 
 describe("what a server says of its device's state", () => {

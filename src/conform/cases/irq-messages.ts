@@ -3,6 +3,7 @@ import {
   deviceFeature,
   deviceReset,
   littleEndian,
+  type RawRequest,
   regionWrite,
   setIrqs,
 } from "../../client/raw-requests.ts";
@@ -18,14 +19,17 @@ import {
 import { casesOf } from "../case.ts";
 import { type Context, ourCapabilities } from "../context.ts";
 import { expectEqual, expectThat } from "../expect.ts";
-import { hello, unsupported, vectors, vectorsOf } from "../offer.ts";
+import { isHello, known, type Offer, unsupported, vectors, vectorsOf } from "../offer.ts";
 import { type Peer, viewOf } from "../peer.ts";
 
 const { dataNone, dataEventfd, actionTrigger } = IrqSetFlags.mask;
 const wire = actionTrigger | dataEventfd;
 const fire = actionTrigger | dataNone;
-/** The doorbell of the hello device, which raises vector 0. */
-const doorbell = 0x08;
+/** Rings for vector 0. */
+const ringOf = (offer: Offer): RawRequest =>
+  isHello(offer)
+    ? regionWrite(PciRegion.bar0, 0x08, littleEndian(1, 4))
+    : regionWrite(PciRegion.bar0, 0x80, littleEndian(0, 4));
 
 /** A client that proposes the extension, and what it hears: how often, by index and vector. */
 interface Listener {
@@ -141,14 +145,14 @@ export const cases = casesOf(
     {
       id: "counted",
       title: "what is raised several times is counted, and none of it is lost over a reset",
-      needs: [hello],
+      needs: [known],
       run(context) {
         const listener = agreed(context);
         if (listener === null) return;
         const { peer, heard } = listener;
         const { index } = vectorsOf(context.offer);
         peer.done(setIrqs({ flags: wire, index, count: 1 }, [1]), 0);
-        const ring = regionWrite(PciRegion.bar0, doorbell, littleEndian(1, 4));
+        const ring = ringOf(context.offer);
         const rings = 40;
         for (let i = 1; i < rings; i++) {
           peer.post(ring, [], { flags: MessageType.command | HeaderFlags.mask.noReply });
