@@ -81,7 +81,7 @@ describe("a link that is lost", () => {
     const next = new RemoteDevice(connectWhenFree(there.socket), "the next");
     expect(register(next)).toBe(0);
     next.close();
-  }, 30_000);
+  }, 120_000);
 
   it("while requests and DMA are under way is an error, and nobody hangs", async () => {
     const { here, link } = await hosts.cuttable("hello");
@@ -90,13 +90,13 @@ describe("a link that is lost", () => {
     link.tell("cut");
     await expect(load.progress(1_000_000)).rejects.toThrow(/instead of|errno/);
     await here.ferry.says("the link is lost, and the device has failed");
-  }, 30_000);
+  }, 120_000);
 
   it("with nobody connected ends the relay", async () => {
     const { here, link } = await hosts.cuttable("hello");
     link.tell("cut");
     expect(await here.ferry.exited).toBe(1);
-  }, 30_000);
+  }, 120_000);
 
   it("and says nothing is waited for once, for less than a VMM waits", async () => {
     const { here, link } = await hosts.cuttable("hello");
@@ -107,7 +107,7 @@ describe("a link that is lost", () => {
     expect(vmm.isTold).toBe(true);
     vmm.close();
     expect(await here.ferry.exited).toBe(1);
-  }, 30_000);
+  }, 120_000);
 
   it("takes no device away by a swap", async () => {
     const { here, link } = await hosts.cuttable("hello");
@@ -118,7 +118,7 @@ describe("a link that is lost", () => {
     await expect(swap(here.socket, { to: own.socket })).rejects.toThrow(/migrat|busy|state/);
     hasFailed(vmm);
     vmm.close();
-  }, 30_000);
+  }, 120_000);
 });
 
 describe("who may have a device", () => {
@@ -139,7 +139,7 @@ describe("who may have a device", () => {
     const stranger = [address, "--socket-path", hosts.path("b.sock"), ...pki];
     expect(await relayFails("a stranger", stranger)).toMatch(/^no link to 127\.0\.0\.1:/);
     await hosts.near("near", address);
-  }, 60_000);
+  }, 120_000);
 
   it("is one client, from here or there", async () => {
     const { socket, address } = await hosts.far("far", "hello");
@@ -150,7 +150,7 @@ describe("who may have a device", () => {
     local.close();
     await hosts.near("near", address);
     expect(() => Connection.connect(socket)).toThrow(/EBUSY/);
-  }, 60_000);
+  }, 120_000);
 
   it("and a device that is tied to a link is neither upgraded nor swapped over there", async () => {
     const { here, there } = await hosts.relayed("hello");
@@ -163,7 +163,7 @@ describe("who may have a device", () => {
     const vmm = new Vmm(here.socket);
     expect(register(vmm.device)).toBe(0);
     vmm.close();
-  }, 60_000);
+  }, 120_000);
 
   it.each([
     [["--remote", "tls://127.0.0.1:0"], /--remote needs --pki FOLDER and --peer NAME/],
@@ -228,7 +228,7 @@ describe("a hostile host that serves", () => {
       expect(code).toBe(1);
       expect(text).toMatch(sentence);
     },
-    30_000,
+    120_000,
   );
 
   it("floods a VMM's device with what nobody asked for, and the VMM is served", async () => {
@@ -240,7 +240,7 @@ describe("a hostile host that serves", () => {
     link.tell("flood");
     for (let i = 0; i < 200; i++) expect(register(vmm.device)).toBe(0);
     vmm.close();
-  }, 60_000);
+  }, 120_000);
 });
 
 describe("a hostile host that is served", () => {
@@ -265,5 +265,5 @@ describe("a hostile host that is served", () => {
     await hosts.near("near", address);
     expect(server.alive).toBe(true);
     expect(server.noise).toBe("");
-  }, 60_000);
+  }, 120_000);
 });

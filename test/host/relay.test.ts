@@ -78,7 +78,7 @@ describe("a guest whose device is on another host", () => {
     const load = await Load.start(here.socket);
     await load.progress(6);
     nothingLost(await load.stop());
-  }, 60_000);
+  }, 120_000);
 });
 
 describe("a VMM that works without a pause", () => {
