@@ -8,7 +8,7 @@ import { Qemu } from "../src/vm/qemu.ts";
 import { busyCommand, usualMode } from "../test/vm/hisi-algorithms.ts";
 import { MovingVm, type MovingVmKind } from "../test/vm/moving-vm.ts";
 import { suites } from "../test/vm/recipe.ts";
-import { quantile } from "./statistics.ts";
+import { median, quantile } from "./statistics.ts";
 
 const hops = Number(process.argv[2] ?? 20);
 const only = process.argv[3];
@@ -127,6 +127,10 @@ async function measure(name: string, { vm: kind, work, promiseMs }: Kind): Promi
   print(`${name}: ferry`, ours, promiseMs);
   print(`  QEMU alone, no device, ${limitMs} ms`, alone, null);
   print("  QEMU alone, as it is (300 ms)", asItIs, null);
+  const [blackout = Number.NaN, usual = Number.NaN] = [ours, asItIs].map((all) =>
+    median(all.map((hop) => hop.blackout ?? Number.NaN)),
+  );
+  console.log(`  ferry against QEMU as it is: ${(blackout / usual).toFixed(1)} times`);
 }
 
 console.log(row(`${hops} hops of 512 MiB, ms (p50, p99; p50)`, ["blackout", "p99", ...phases]));
