@@ -103,13 +103,13 @@ const endings: Readonly<Record<Loss, readonly [From, ...From[]]>> = {
   "source's server killed": [
     ["check", wasDeaf],
     ["prepare", staysDeaf],
-    ["switch", isOpen],
+    ["restore", isOpen],
     ["run", moves],
   ],
   "source's server stopped": [
     ["check", wasDeaf],
     ["prepare", staysDeaf],
-    ["switch", isOpenYet],
+    ["restore", isOpenYet],
     ["run", noEnd],
   ],
   "source's QEMU killed": [
