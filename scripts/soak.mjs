@@ -1,7 +1,7 @@
 // What takes too long for every change: migrations in simulation by ten thousands, and between
 // real processes by hundreds, swaps under one load, and VMs on their way by the hour (as root, on
 // Debian): `npm run soak`, or `npm run soak -- --seed 7 --sim 100 --faults 9 --swaps 20
-// --vm-faults 9 --vm-hops 5 --vm-storms 2`.
+// --vm-faults 9 --vm-hops 5 --vm-storms 2 --vm-swaps 5 --vm-upgrades 2`.
 // The table at its end is for SPECIFICATION.md; what failed is printed above it, with its seed.
 import { spawn } from "node:child_process";
 import { cpus, release } from "node:os";
@@ -19,6 +19,8 @@ const { values } = parseArgs({
     "vm-faults": { type: "string", default: "all" },
     "vm-hops": { type: "string", default: "20" },
     "vm-storms": { type: "string", default: "10" },
+    "vm-swaps": { type: "string", default: "100" },
+    "vm-upgrades": { type: "string", default: "20" },
     "at-once": { type: "string", default: "3" },
     device: { type: "string" },
   },
@@ -68,6 +70,18 @@ const parts = [
     count: values["vm-storms"],
     program: vmTest("vm-storm", "--reporter", "verbose"),
     environment: { FERRY_STORM_HOPS: values["vm-storms"] },
+  },
+  {
+    what: "swaps of the device of each of three VMs at work",
+    count: values["vm-swaps"],
+    program: vmTest("swap"),
+    environment: { FERRY_SWAPS: values["vm-swaps"] },
+  },
+  {
+    what: "upgrades of the server of each of two VMs at work, and seven that fail",
+    count: values["vm-upgrades"],
+    program: vmTest("upgrade"),
+    environment: { FERRY_UPGRADES: values["vm-upgrades"] },
   },
 ];
 
