@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeAuthority, makeHost } from "../../src/cli/pki-files.ts";
 import type { SwapReport } from "../../src/host/swap-source.ts";
 import { ferry } from "../cli/run.ts";
-import { type GuestWork, helloWork, sec2Work, Watch } from "./guest-work.ts";
+import { type GuestWork, helloWork, Watch } from "./guest-work.ts";
 import { Machine } from "./machine.ts";
 import { prepare } from "./prepare.ts";
 import { Server } from "./server.ts";
@@ -19,10 +19,10 @@ const swaps = 4;
 const port = 7311;
 const address = `tls://127.0.0.1:${port}`;
 
+/** Not Linux's driver of SEC2: it gives a mailbox command 1 ms, which a link does not promise. */
 const rows: ReadonlyArray<{ readonly title: string; readonly work: GuestWork }> = [
   { title: "hello in an x86 guest, with msix interrupts", work: helloWork("msix") },
   { title: "hello in an x86 guest, with intx interrupts", work: helloWork("intx") },
-  { title: "SEC2 with Linux's driver in an arm64 guest", work: sec2Work(1024) },
 ];
 
 describe.each(rows)("$title", ({ title, work }) => {
