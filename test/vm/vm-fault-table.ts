@@ -142,9 +142,15 @@ export const vmFaults: readonly VmFault[] = victims.flatMap((victim) =>
   ),
 );
 
-/** All rows, or so many of them by chance: FERRY_VM_FAULTS is a number or `all`. */
+/** Those whose end does not depend on where the source's QEMU is at that moment. */
+export const certainFaults: readonly VmFault[] = vmFaults.filter(({ ending }) => !ending.or);
+
+/** How many rows are asked for: FERRY_VM_FAULTS is a number or `all`. */
+export const wantedFaults = process.env["FERRY_VM_FAULTS"];
+
+/** All rows, or so many of them by chance. */
 export function chosenOf<T>(rows: readonly T[], usual: number): readonly T[] {
-  const wanted = process.env["FERRY_VM_FAULTS"] ?? String(usual);
+  const wanted = wantedFaults ?? String(usual);
   if (wanted === "all") return rows;
   const random = new Random(seed);
   const left = [...rows];
