@@ -70,9 +70,11 @@ export class ModelWiring {
   /** Takes wiring; its descriptors are gone when it does not fit, and then a part may be wired. */
   take(wiring: Wiring): number {
     const refused = this.#interrupts.rewire(wiring.irqs);
-    if (refused < 0) closeWiring(wiring);
-    else this.#ioEventfds.rewire(wiring.ioEventfds);
-    if (refused < 0) return refused;
+    if (refused < 0) {
+      closeWiring(wiring);
+      return refused;
+    }
+    this.#ioEventfds.rewire(wiring.ioEventfds);
     // Files are last: what fails after that would be undone in what a client still has mapped.
     let result = takeMappings(wiring.mappings, (mapping) => this.#memory.map(mapping));
     for (const { region, fd } of wiring.files) {

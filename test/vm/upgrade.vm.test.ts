@@ -10,7 +10,7 @@ import { failing, standsStill } from "../support/failing-versions.ts";
 import { installVersion, program } from "../support/next-version.ts";
 import { until } from "./deadline.ts";
 import { type GuestWork, helloWork, sec2Work } from "./guest-work.ts";
-import { WorkingVm } from "./working-vm.ts";
+import { servers, WorkingVm } from "./working-vm.ts";
 
 /** How often the device's server is upgraded in each guest. */
 const upgrades = Number(process.env["FERRY_UPGRADES"] ?? 4);
@@ -36,7 +36,7 @@ describe.each(rows)("$title", ({ title, work }) => {
     (await askControl(`${path}.ctl`, { method: "manifest" })) as { version: string; pid: number };
 
   beforeAll(async () => {
-    vm = await WorkingVm.start(work, 1, quiet);
+    vm = await WorkingVm.start(work, servers(1, quiet));
     path = vm.servers[0]?.socketPath as string;
     version = (await serving()).version;
   });
