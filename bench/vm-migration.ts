@@ -4,44 +4,28 @@
  * `-- 10 hello` for one kind. It needs what `npm run test:vm` needs.
  */
 import { loadavg } from "node:os";
+import { firstLimitMs } from "../src/vm/downtime-limit.ts";
 import { Qemu } from "../src/vm/qemu.ts";
-import { busyCommand, usualMode } from "../test/vm/hisi-algorithms.ts";
+import { type GuestWork, helloWork, sec2Work } from "../test/vm/guest-work.ts";
 import { MovingVm, type MovingVmKind } from "../test/vm/moving-vm.ts";
-import { suites } from "../test/vm/recipe.ts";
 import { median, quantile } from "./statistics.ts";
 
 const hops = Number(process.argv[2] ?? 20);
 const only = process.argv[3];
-/** What ferry leaves QEMU of memory for the blackout; QEMU's own default is 300. */
-const limitMs = 2;
+/** What QEMU leaves itself of memory for the blackout by default. */
+const usualLimitMs = 300;
 const settleMs = 1000;
 
 interface Kind {
-  readonly vm: MovingVmKind;
-  /** Sets the guest to work with its device. */
-  readonly work: string;
+  readonly work: GuestWork;
+  readonly iommu?: MovingVmKind["iommu"];
   readonly promiseMs: number;
 }
 
-const hello = [{ name: "hello", settings: [] }] as const;
-const selfTest = "{ (while true; do selftest; done > /dev/null 2>&1) & }";
-const amd64 = { guestName: "amd64", memoryMiB: 512, devices: hello } as const;
-const sec2 = [{ name: "hisi-sec2", settings: ["vectors=split"] }] as const;
-
 const kinds: Readonly<Record<string, Kind>> = {
-  hello: { vm: amd64, work: `load msi && ${selfTest}`, promiseMs: 30 },
-  "hello, intel-iommu": {
-    vm: { ...amd64, iommu: "intel" },
-    work: `load msix && ${selfTest}`,
-    promiseMs: 60,
-  },
-  "hisi-sec2": {
-    vm: { guestName: "arm64", memoryMiB: 512, devices: sec2 },
-    work:
-      "prerequisites && insmod hisi_sec2.ko && within 200 tested sec2 && " +
-      `busy sec2 ${busyCommand(usualMode(suites.stable))}`,
-    promiseMs: 30,
-  },
+  hello: { work: helloWork("msi"), promiseMs: 30 },
+  "hello, intel-iommu": { work: helloWork("msix"), iommu: "intel", promiseMs: 60 },
+  "hisi-sec2": { work: sec2Work(512, ["vectors=split"]), promiseMs: 30 },
 };
 
 const phases = ["fence", "freeze", "switch", "restore", "hand over", "run"] as const;
@@ -107,26 +91,27 @@ function print(name: string, all: readonly Hop[], promiseMs: number | null): voi
   if (!kept) process.exitCode = 1;
 }
 
-async function measure(name: string, { vm: kind, work, promiseMs }: Kind): Promise<void> {
+async function measure(name: string, { work, iommu, promiseMs }: Kind): Promise<void> {
+  const kind = { ...work, ...(iommu && { iommu }) };
   const own = await MovingVm.start(kind);
-  await own.guest(work, 300_000);
+  await own.guest(work.begin, 300_000);
   await own.here.machine.qmp.execute("stop");
   const bare = await MovingVm.start({ ...kind, devices: [] });
   await bare.guest("{ (while true; do head -c 65536 /dev/urandom > /dev/null; done) & }");
   await bare.here.machine.qmp.execute("stop");
   const [ours, alone, asItIs]: [Hop[], Hop[], Hop[]] = [[], [], []];
   for (let i = 0; i < hops; i++) {
-    alone.push(await turn(bare, () => bareHop(bare, limitMs)));
+    alone.push(await turn(bare, () => bareHop(bare, firstLimitMs)));
     ours.push(await turn(own, () => ferryHop(own)));
-    asItIs.push(await turn(bare, () => bareHop(bare, 300)));
+    asItIs.push(await turn(bare, () => bareHop(bare, usualLimitMs)));
   }
   for (const vm of [own, bare]) {
     await vm.here.machine.qmp.execute("cont");
     await vm.end();
   }
   print(`${name}: ferry`, ours, promiseMs);
-  print(`  QEMU alone, no device, ${limitMs} ms`, alone, null);
-  print("  QEMU alone, as it is (300 ms)", asItIs, null);
+  print(`  QEMU alone, no device, ${firstLimitMs} ms`, alone, null);
+  print(`  QEMU alone, as it is (${usualLimitMs} ms)`, asItIs, null);
   const [blackout = Number.NaN, usual = Number.NaN] = [ours, asItIs].map((all) =>
     median(all.map((hop) => hop.blackout ?? Number.NaN)),
   );
