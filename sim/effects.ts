@@ -18,7 +18,7 @@ export interface Effect {
 /** Before the stream has passed. */
 const early = ["is connected", "source says hello", "target says accept", "freeze begins"];
 /** While the state is at the target, and the device not yet its. */
-const loaded = ["validate begins", "validate ends", "has written validated", "source says commit"];
+const loaded = ["validate begins", "validate ends", "target says validated", "source says commit"];
 const repairMsMax = 60_000;
 /** A shorter piece of the stream is its last one. */
 const pieceBytes = 48 * 1024;

@@ -23,7 +23,7 @@ export const decisiveMoments: readonly string[] = [
   ...["validate ends", "commit begins", "hand over begins", "asks seal"],
   ...["target says validated", "source hears validated", "source says commit"],
   ...["target hears commit", "target says own", "source hears own", "undecided"],
-  ...["validated", "deciding", "own", "gone"].flatMap((name) => [
+  ...["deciding", "kept", "own", "gone"].flatMap((name) => [
     `writes ${name}`,
     `has written ${name}`,
   ]),

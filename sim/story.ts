@@ -44,11 +44,11 @@ export async function story(world: World): Promise<void> {
   }
 }
 
-/** What some host has not decided. */
+/** What some host has not decided. A target that has ended never has what it expected. */
 function openTokens({ hosts }: World): string[] {
-  return hosts.flatMap(({ disk, name }) =>
+  return hosts.flatMap(({ disk, name, busy }) =>
     recover(disk.records)
-      .filter(({ decision }) => decision === "deciding" || decision === "validated")
+      .filter(({ decision }) => decision === "deciding" || (decision === "expected" && busy))
       .map(({ decision }) => `${name} ${decision}`),
   );
 }

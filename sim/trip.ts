@@ -219,7 +219,7 @@ export class Trip {
       return this.vmm?.open === true && to.machine.runs ? "moved" : null;
     }
     if (owner.process.alive) return from.alive && this.#outcome !== null ? "kept" : null;
-    const open = decisionsOf(to.disk, this.token).at(-1) === "validated";
+    const open = decisionsOf(to.disk, this.token).at(-1) === "expected";
     return open || this.#targetGoesOn ? null : "lost";
   }
 
@@ -245,7 +245,7 @@ export class Trip {
     if (!stopped || this.#sincePauseMs < world.random.below(2000)) return;
     from.paused = null;
     this.#sincePauseMs = 0;
-    world.watch("going on", tried((async () => from.control.continue())()));
+    world.watch("going on", tried((async () => from.control.continue({}))()));
   }
 
   /** Both sides come to their own ends. */

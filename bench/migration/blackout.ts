@@ -38,7 +38,6 @@ export interface Marks {
   readonly stopped: number;
   readonly saved: number;
   readonly copied: number;
-  readonly transferred: number;
   readonly running: number;
   readonly connected: number;
   readonly answered: number;
@@ -84,9 +83,7 @@ export class Traveller {
     const saved = now();
     each.copyMemory();
     const copied = now();
-    await crossing.reaches("hand over");
-    const transferred = now();
-    await crossing.goOn();
+    await crossing.goOn("hand over");
     await crossing.reaches("running");
     const running = now();
     each.arrive();
@@ -97,7 +94,7 @@ export class Traveller {
     const phases = Object.fromEntries(
       report.phases.map(({ phase, elapsedMs }) => [phase, elapsedMs]),
     );
-    const marks = { stopped, saved, copied, transferred, running, connected, answered };
+    const marks = { stopped, saved, copied, running, connected, answered };
     return { marks, phases };
   }
 

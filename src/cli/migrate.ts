@@ -267,8 +267,15 @@ export function addMigrate(program: Command): void {
     .action((path: string, { json, token }: Output & Meant) =>
       tell(path, "migrate-abort", { token }, json),
     );
+  verb(migrate, "continue <server>", "go on after a pause: the vCPUs stand still now", [
+    "migrate continue /run/sec2.sock",
+    'migrate continue /run/sec2.sock --before "hand over"    (before the pause has come)',
+  ])
+    .addOption(new Option("--before <phase>", "only this pause").choices([...pausePoints]))
+    .action((path: string, { before, json }: Output & { readonly before?: string }) =>
+      tell(path, "migrate-continue", { before }, json),
+    );
   const short = [
-    ["continue", "go on after a pause: the vCPUs stand still now"],
     ["thaw", "set a device going that came with --wait-for-thaw"],
     ["reset", "reset a device that nobody migrates, also one in ERROR"],
   ] as const;

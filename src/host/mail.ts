@@ -79,6 +79,7 @@ export interface Requests {
   release: { ask: null; answer: null };
   still: { ask: { how: Stillness }; answer: null };
   move: { ask: { to: MigState }; answer: MoveReport };
+  setGoing: { ask: { resets: number | null }; answer: MoveReport };
   abort: { ask: null; answer: MoveReport };
   watchWrites: { ask: { how: WriteWatch }; answer: null };
   showWrites: { ask: null; answer: number };

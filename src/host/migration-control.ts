@@ -111,7 +111,7 @@ export class MigrationControl {
   }
 
   async #listenAgain({ record, decision }: Fate): Promise<void> {
-    if (decision === "validated") await this.#settle(record);
+    if (decision === "expected") await this.#settle(record);
     if (decision === "own") {
       const lost = "this process was restarted since; what it was doing may be lost.";
       this.#note(`${record.device} had come here from ${record.peer}, and ${lost}`);
@@ -288,9 +288,10 @@ export class MigrationControl {
     return { compatible: true, with: peerOf(place) };
   }
 
-  /** Goes on after a pause. */
-  continue(): void {
-    this.#ownSource().continue();
+  /** Goes on after a pause, or without one. */
+  continue(request: unknown): void {
+    const { before } = readRequest("continue", request);
+    this.#ownSource().continue(before);
   }
 
   /** Ends what goes on; the device stays where it was. */

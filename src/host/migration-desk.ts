@@ -4,7 +4,7 @@ import type { MigrationSink } from "../device/vfio-device.ts";
 import type { WriteWatch } from "../memory/guest-memory.ts";
 import type { Compatibility } from "../migration/driver.ts";
 import type { Arrived, Migratable } from "../migration/migratable.ts";
-import type { MigrationStatus, Stillness } from "../migration/port.ts";
+import type { MigrationStatus, MoveReport, Stillness } from "../migration/port.ts";
 import { Freeze } from "../server/freeze.ts";
 import type { Session } from "../server/session.ts";
 import { MigState, migStateName } from "../spec/vfio.ts";
@@ -41,6 +41,8 @@ export class MigrationDesk {
   readonly #name: string;
   readonly #migratable: Migratable | null;
   readonly #session: Session;
+  /** What wants to read. */
+  readonly #reads: Array<{ readonly room: Uint8Array<ArrayBuffer>; readonly reply: Reply }> = [];
   /** How clients are to stand still by the operator's order, those that come later too. */
   ordered: Freeze = Freeze.none;
 
@@ -89,6 +91,9 @@ export class MigrationDesk {
       case "move":
         this.#move(letter.ask.to, reply);
         return true;
+      case "setGoing":
+        this.#setGoing(letter.ask.resets, reply);
+        return true;
       case "abort":
         this.#abort(reply);
         return true;
@@ -107,7 +112,8 @@ export class MigrationDesk {
         reply.answer(null);
         return true;
       case "read":
-        reply.answer(this.#read(letter.ask.room));
+        this.#reads.push({ room: letter.ask.room, reply });
+        this.#serveReads();
         return true;
       case "write":
         this.#write(letter.ask.bytes);
@@ -158,6 +164,23 @@ export class MigrationDesk {
     this.#device.move(to, this.#arrival(to, reply));
   }
 
+  /** A reset that was noted is as if it had come before the state: it is not made up for. */
+  #setGoing(resets: number | null, reply: Reply): void {
+    const device = this.#device;
+    const arrived = this.#arrival(MigState.running, reply);
+    device.move(MigState.running, (result, report) => {
+      if (result === 0) {
+        if (resets !== null) {
+          device.seal(true, resets);
+          device.seal(false, resets);
+        }
+        this.#still("none");
+        this.#release();
+      }
+      arrived(result, report);
+    });
+  }
+
   #abort(reply: Reply): void {
     this.#device.abort(this.#arrival(MigState.running, reply));
   }
@@ -185,30 +208,37 @@ export class MigrationDesk {
     });
   }
 
+  /** Answers a letter that asked for a move, and then those that had to wait for its end. */
   #arrival(to: MigState, reply: Reply): Arrived {
-    const device = this.#device;
-    const from = device.migrationState;
+    const from = this.#device.migrationState;
     return (result, report) => {
-      if (result === 0) {
-        reply.answer(report);
-        return;
-      }
-      const last = report.phases.findLast(({ result: each }) => each < 0);
-      const where = last === undefined ? "" : ` in the phase ${last.phase}`;
-      const refused = from === MigState.resuming && device.refusal !== "";
-      const why = refused ? device.refusal : `${errnoName(result)}${where}`;
-      const names = `${migStateName(from)} to ${migStateName(to)}`;
-      const now = migStateName(device.migrationState);
-      reply.refuse(`${this.#name} did not get from ${names}: ${why}. It is in ${now} now.`);
+      if (result === 0) reply.answer(report);
+      else reply.refuse(this.#whyNot(from, to, result, report));
+      this.#serveReads();
     };
   }
 
-  #read(room: Uint8Array<ArrayBuffer>): Uint8Array {
-    const count = this.#device.readStream(new Parcel(room), room.length);
-    if (count < 0) {
-      throw new FerryError("no-stream", `${this.#name} gives no data: ${errnoName(count)}.`);
+  #whyNot(from: MigState, to: MigState, result: number, { phases }: MoveReport): string {
+    const device = this.#device;
+    const last = phases.findLast(({ result: each }) => each < 0);
+    const where = last === undefined ? "" : ` in the phase ${last.phase}`;
+    const refused = from === MigState.resuming && device.refusal !== "";
+    const why = refused ? device.refusal : `${errnoName(result)}${where}`;
+    const names = `${migStateName(from)} to ${migStateName(to)}`;
+    const now = migStateName(device.migrationState);
+    return `${this.#name} did not get from ${names}: ${why}. It is in ${now} now.`;
+  }
+
+  /** A read that comes while the device is on its way to a state waits until it is there. */
+  #serveReads(): void {
+    while (!this.#device.moving) {
+      const next = this.#reads.shift();
+      if (next === undefined) return;
+      const { room, reply } = next;
+      const count = this.#device.readStream(new Parcel(room), room.length);
+      if (count >= 0) reply.answer(room.subarray(0, count));
+      else reply.refuse(`${this.#name} gives no data: ${errnoName(count)}.`);
     }
-    return room.subarray(0, count);
   }
 
   #write(bytes: Uint8Array): void {

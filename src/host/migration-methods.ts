@@ -29,7 +29,7 @@ export function migrationMethods(
       told(emit, (hear) => find(request["device"]).load(request, hear)),
     "migrate-precheck": (request) => find(request["device"]).precheck(request),
     "migrate-status": ({ device }) => find(device).status(),
-    "migrate-continue": async ({ device }) => await done(find(device).continue()),
+    "migrate-continue": async (request) => await done(find(request["device"]).continue(request)),
     "migrate-abort": (request) => done(find(request["device"]).abort(request)),
     "migrate-thaw": ({ device }) => done(find(device).thaw()),
     "migrate-reset": ({ device }) => done(find(device).reset()),

@@ -56,6 +56,8 @@ export const requests = {
     from: address,
     thaw: s.optional(s.oneOf("at once", "when told"), "at once"),
   }),
+  /** Empty: the pause that is on. */
+  continue: s.object({ before: s.optional(s.oneOf("", ...pausePoints), "") }),
   abort: s.object({ ...meant, reason: s.optional(s.sentence, "an operator has ended it.") }),
   resolve: s.object({ ...meant, owner: s.oneOf("here", "there") }),
 } as const;

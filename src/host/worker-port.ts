@@ -43,7 +43,14 @@ export class WorkerPort implements MigrationPort {
   }
 
   move(to: MigState): Promise<MoveReport> {
-    const move = this.#worker.ask("move", { to });
+    return this.#follow(this.#worker.ask("move", { to }));
+  }
+
+  setGoing(resets: number | null): Promise<MoveReport> {
+    return this.#follow(this.#worker.ask("setGoing", { resets }));
+  }
+
+  #follow(move: Promise<MoveReport>): Promise<MoveReport> {
     this.#moving = move.catch(() => {});
     return move;
   }

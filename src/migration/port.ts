@@ -39,7 +39,7 @@ export interface MigrationStatus {
   readonly resets: number;
 }
 
-/** One device, for whoever migrates it. */
+/** One device, for whoever migrates it. What is asked is done in turn: a read, after the move. */
 export interface MigrationPort {
   /** For people: `hisi-sec2`. */
   readonly name: string;
@@ -60,6 +60,12 @@ export interface MigrationPort {
    * rejects, the device is in the state before the phase that failed, or in ERROR; `status` tells.
    */
   move(to: MigState): Promise<MoveReport>;
+  /**
+   * Moves a loaded device to RUNNING, then lets go of it: connections go on, the VMM may migrate
+   * it. Resets that were noted since it was sealed at `resets` are as if they had come before the
+   * state; null: it is not sealed. When it rejects, the device stands still as before.
+   */
+  setGoing(resets: number | null): Promise<MoveReport>;
   /** Back to RUNNING from wherever it is: what was frozen goes on, what was accepted is gone. */
   abort(): Promise<void>;
   /** What is done from here on of what the device writes to guest memory by itself. */

@@ -14,7 +14,8 @@ interface Offer {
  * Where a VMM has something to do: stop its vCPUs, copy the rest of its memory now that the device
  * writes nothing more, say that the memory is there, let its vCPUs go on.
  */
-export type Milestone = "freeze" | "save" | "hand over" | "running";
+export type Milestone = Pause | "save" | "running";
+type Pause = "freeze" | "hand over";
 
 const hasEnded = (told: MigrationEvent, phase: string): boolean =>
   told.kind === "phase" && told.phase === phase && told.step === "ends";
@@ -95,9 +96,10 @@ export class Crossing {
     }
   }
 
-  async goOn(): Promise<void> {
+  /** Ends the pause that is on; or the one before this phase, which need not have come. */
+  async goOn(before: Pause | "" = ""): Promise<void> {
     if (this.#ended) return;
-    const request = { method: "migrate-continue", device: this.#from.socket };
+    const request = { method: "migrate-continue", device: this.#from.socket, before };
     await this.#control.ask(request);
   }
 

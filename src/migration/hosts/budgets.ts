@@ -24,6 +24,8 @@ export interface Budgets {
   readonly commitMs: number;
   /** Target: setting the device going. */
   readonly thawMs: number;
+  /** Target: how long whoever goes on with a device that runs is left alone before OWN is said. */
+  readonly ownAfterMs: number;
   /** From COMMIT to OWN on the same link; after that the source asks on another one. */
   readonly ownMs: number;
   /** Target: until the source has let go. Nothing depends on it. */
@@ -56,6 +58,7 @@ export const defaultBudgets: Budgets = {
   validateMs: 30 * second,
   commitMs: 30 * second,
   thawMs: 10 * second,
+  ownAfterMs: 5,
   ownMs: 20 * second,
   releaseMs: 10 * second,
   undoMs: 10 * second,

@@ -1,7 +1,8 @@
 /**
- * The source's part of the decision. What is true at every moment: before `deciding` is durable the
- * device is the source's; after it the source stands still and keeps the state until it has durably
- * written what the target, or an operator in its place, has said.
+ * The source's part of the decision. What is true at every moment: before COMMIT is said, which is
+ * not before `deciding` is durable, the device is the source's; after it the source stands still
+ * and keeps the state until it has durably written what the target, or an operator in its place,
+ * has said. A process that finds `deciding` does not know whether COMMIT was said.
  */
 import { FerryError, messageOf } from "../../base/errors.ts";
 import type { MigrationPort } from "../port.ts";
@@ -9,6 +10,7 @@ import type { Conversation } from "./conversation.ts";
 import { peerRefused } from "./conversation.ts";
 import type { Journal, JournalRecord } from "./journal.ts";
 import type { PhaseTime } from "./link-messages.ts";
+import { handled } from "./pump.ts";
 import { type Asking, askFate } from "./reconcile.ts";
 import { type Identity, notUndecided, record, type TargetFate } from "./target-verdict.ts";
 
@@ -32,8 +34,11 @@ export class HandOver {
   readonly #parts: Parts;
   readonly #halt = new AbortController();
   #asking = new AbortController();
+  #noting: Promise<void> | null = null;
   #resolution: Settlement | null = null;
   #undecided = false;
+  /** What has become of the device is written down. */
+  #settled = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -44,9 +49,35 @@ export class HandOver {
     return this.#undecided;
   }
 
-  /** Writes down that the decision is out. Until this is done there is a way back. */
-  async begin(): Promise<void> {
-    await this.#record("deciding", "protocol");
+  /** Begins to write down that COMMIT may be said: while the target loads there is time for it. */
+  prepare(): void {
+    this.#noting = handled(this.#record("deciding", "protocol"));
+  }
+
+  /** Done when it is written down; it rejects when it cannot be. Until COMMIT there is a way back. */
+  get prepared(): Promise<void> {
+    return this.#noting ?? Promise.reject(new FerryError("journal", "nothing was prepared."));
+  }
+
+  /**
+   * COMMIT was not said, and never will be: the device runs here. Done when that is written down;
+   * a process that ends before asks the target after its restart, which never has it.
+   */
+  async takeBack(): Promise<void> {
+    const { tell, clock, budgets } = this.#parts;
+    const isNoted = await this.#noting?.then(
+      () => true,
+      () => false,
+    );
+    while (isNoted === true && !this.#settled && !this.#halt.signal.aborted) {
+      try {
+        await this.#record("kept", "protocol");
+        this.#settled = true;
+      } catch (thrown) {
+        tell({ kind: "note", why: messageOf(thrown) });
+        await clock.sleep(budgets.askLastMs, this.#halt.signal);
+      }
+    }
   }
 
   /** Says COMMIT and hears what came of it. Null when `halt` came first: then nothing changes. */
@@ -103,6 +134,7 @@ export class HandOver {
       try {
         await this.#record(settlement.fate === "own" ? "gone" : "kept", settlement.by);
         this.#undecided = false;
+        this.#settled = true;
         return settlement;
       } catch (thrown) {
         settlement.conversation?.close();

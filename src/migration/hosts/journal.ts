@@ -8,14 +8,14 @@ import * as s from "./shapes.ts";
 
 /** A decision, in the words of the side that made it. */
 export const decisions = {
-  /** Source: says COMMIT next, and stands still until it knows. */
+  /** Source: may say COMMIT next, and stands still from there on until it knows. */
   deciding: { side: "source", settled: false },
-  /** Source: the device stays here; the target has durably said `never`. */
+  /** Source: the device stays here; COMMIT was not said, or the target has durably said `never`. */
   kept: { side: "source", settled: true },
   /** Source: the device is the target's. */
   gone: { side: "source", settled: true },
-  /** Target: says VALIDATED next, and waits for COMMIT. */
-  validated: { side: "target", settled: false },
+  /** Target: says ACCEPT next. What comes then is decided upon, or has gone with the process. */
+  expected: { side: "target", settled: false },
   /** Target: will not have it, whatever comes. */
   never: { side: "target", settled: false },
   /** Target: has it. This is the commit point. */
@@ -28,11 +28,11 @@ export type Side = (typeof decisions)[Decision]["side"];
 
 /** The decisions that may follow one; the first ones come after none. */
 const following: Readonly<Record<Decision | "none", readonly Decision[]>> = {
-  none: ["deciding", "validated", "never"],
+  none: ["deciding", "expected", "never"],
   deciding: ["kept", "gone"],
   kept: [],
   gone: [],
-  validated: ["never", "own"],
+  expected: ["never", "own"],
   never: ["done"],
   own: ["done"],
   done: [],

@@ -10,6 +10,8 @@ export type PausePoint = (typeof pausePoints)[number];
 /** The points at which a migration stands until it is told to go on. */
 export class Pauses {
   readonly #before: readonly string[];
+  /** Pauses that are left out: whoever asked for them is ready already. */
+  readonly #ended = new Set<string>();
   #continue: (() => void) | null = null;
   /** The phase that waits; null when none does. */
   standing: string | null = null;
@@ -25,6 +27,8 @@ export class Pauses {
     cancel: AbortSignal,
   ): Promise<boolean> {
     if (!this.#before.includes(phase)) return false;
+    if (this.#ended.has(phase)) return true;
+    this.#ended.add(phase);
     const told = new Promise<void>((resolve) => {
       this.#continue = resolve;
     });
@@ -40,11 +44,20 @@ export class Pauses {
     return true;
   }
 
-  /** Ends the pause that is on. */
-  continue(): void {
-    if (this.#continue === null) {
-      throw new FerryError("not-paused", "the migration is not paused: there is nothing to go on.");
-    }
-    this.#continue();
+  /** Ends the pause that is on; or, by its name, one that has not come yet and is left out then. */
+  continue(before = ""): void {
+    const isAhead = this.#before.some((each) => each === before) && !this.#ended.has(before);
+    const isMeant = before === "" || before === this.standing;
+    if (isMeant && this.#continue !== null) this.#continue();
+    else if (isAhead) this.#ended.add(before);
+    else throw notPaused(before);
   }
 }
+
+const notPaused = (before: string): FerryError => {
+  const where = before === "" ? "" : ` before ${before}`;
+  return new FerryError(
+    "not-paused",
+    `the migration is not paused${where}: there is nothing to end.`,
+  );
+};

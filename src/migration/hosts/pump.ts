@@ -29,9 +29,20 @@ const whole = ({ buffer }: Bytes): Bytes => new Uint8Array(buffer);
 export class Pump {
   readonly #pieceBytes: number;
   readonly #rooms: Bytes[] = [];
+  /** The first pieces, asked for before anybody takes them. */
+  readonly #begun: Array<Promise<Bytes>> = [];
 
   constructor(pieceBytes: number) {
     this.#pieceBytes = pieceBytes;
+  }
+
+  get #room(): Bytes {
+    return this.#rooms.pop() ?? new Uint8Array(this.#pieceBytes);
+  }
+
+  /** Asks for the first pieces of what is going to be drained. */
+  begin(read: Flow["read"]): void {
+    for (let i = 0; i < firstAhead; i++) this.#begun.push(handled(read(this.#room)));
   }
 
   /**
@@ -51,17 +62,16 @@ export class Pump {
       return { bytes, done: bytes.length === 0 ? Promise.resolve() : pass(bytes) };
     };
     const carry = async (): Promise<void> => {
-      let room = this.#rooms.pop() ?? new Uint8Array(this.#pieceBytes);
-      while (!dry) {
-        const piece = handled(read(room));
+      let piece = this.#begun.shift() ?? handled(read(this.#room));
+      for (;;) {
         const passing = passNext(piece, last);
         last = passing;
         const { bytes, done } = await passing;
         await done;
         if (bytes.length > this.#pieceBytes / 2) begin();
-        room = whole(bytes);
+        if (dry) return void this.#rooms.push(whole(bytes));
+        piece = handled(read(whole(bytes)));
       }
-      this.#rooms.push(room);
     };
     const begin = (): void => {
       if (carriers.length < piecesAhead) carriers.push(handled(carry()));
@@ -94,7 +104,7 @@ export class Intake {
 }
 
 /** A promise that is looked at later, or not at all if one before it fails. */
-function handled<T>(promise: Promise<T>): Promise<T> {
+export function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;
 }

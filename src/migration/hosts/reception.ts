@@ -139,7 +139,7 @@ export class Reception {
     }
   }
 
-  /** After a restart: a state that was validated has gone with the process, so it is `never`. */
+  /** After a restart: a state that had come has gone with the process, so it is `never`. */
   async settle(record: JournalRecord): Promise<TargetFate> {
     return await new Verdict(this.#parts.journal, this.#parts.clock, record).decide("never");
   }

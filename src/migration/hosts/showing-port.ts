@@ -44,6 +44,10 @@ export class ShowingPort implements MigrationPort {
     return report;
   }
 
+  setGoing(resets: number | null): Promise<MoveReport> {
+    return this.#inner.setGoing(resets);
+  }
+
   compatibility(): Promise<Compatibility> {
     return this.#inner.compatibility();
   }

@@ -14,7 +14,7 @@ import { Pace } from "./pace.ts";
 import { type PausePoint, Pauses } from "./pause.ts";
 import { goOn, type Phase, runPhases, type Stage, undoPhases } from "./phases.ts";
 import { beginPrecopy, type PrecopyPolicy, runRounds } from "./precopy.ts";
-import { Pump } from "./pump.ts";
+import { handled, Pump } from "./pump.ts";
 
 /** What a source works with. */
 export interface SourceParts {
@@ -69,6 +69,8 @@ export class Source implements Stage {
   readonly #pump = new Pump(dataBytesMax);
   #conversation: Conversation | null = null;
   #claimed = false;
+  /** The device on its way to STOP_COPY, from when it was asked to until it is taken back. */
+  #saving: Promise<unknown> | null = null;
   #sealed = false;
   #dropped: boolean;
   /** From here on the other side may have it: there is no way back but its word. */
@@ -124,6 +126,7 @@ export class Source implements Stage {
         },
       });
     } catch {
+      await this.#handOver.takeBack();
       return await this.#conclude("kept", `The device stays here: ${this.#why}`);
     }
     return await this.#concludeDecided();
@@ -175,9 +178,9 @@ export class Source implements Stage {
     return await this.#concludeDecided();
   }
 
-  /** Goes on after a pause. */
-  continue(): void {
-    this.#pauses.continue();
+  /** Goes on after a pause, or does not make the one before this phase. */
+  continue(before = ""): void {
+    this.#pauses.continue(before);
   }
 
   /** Ends it and brings the device back; refused once the other side may have it. */
@@ -198,8 +201,8 @@ export class Source implements Stage {
 
   /** The process ends: asks no more, and leaves the decision to the next one. */
   halt(): void {
-    if (this.#decided) this.#handOver.halt();
-    else this.#cancel.abort(new FerryError("cancelled", "the process ends."));
+    this.#handOver.halt();
+    if (!this.#decided) this.#cancel.abort(new FerryError("cancelled", "the process ends."));
   }
 
   get #talk(): Conversation {
@@ -265,9 +268,13 @@ export class Source implements Stage {
     await this.#talk.send({ say: "data", bytes });
   }
 
+  /** What a device is asked for it does in turn: what comes next is asked for already. */
   async freeze(): Promise<void> {
     const { port, clock, budgets } = this.#parts;
-    await port.still(this.#dropped ? "drop" : "hold");
+    const stands = port.still(this.#dropped ? "drop" : "hold");
+    this.#saving = handled(port.move(MigState.stopCopy));
+    this.#pump.begin((room) => port.read(room));
+    await stands;
     if (!this.#dropped) void clock.sleep(budgets.holdMs, this.cancel).then(() => this.#holdEnds());
   }
 
@@ -285,15 +292,17 @@ export class Source implements Stage {
   }
 
   async unfreeze(): Promise<void> {
+    if (this.#saving !== null) await this.goBack();
     await this.#parts.port.still("none");
   }
 
   async save(): Promise<void> {
-    await this.#parts.port.move(MigState.stopCopy);
+    await this.#saving;
   }
 
   /** Undoes `save` and `precopy`. */
   async goBack(): Promise<void> {
+    this.#saving = null;
     await this.#parts.port.abort();
   }
 
@@ -309,6 +318,7 @@ export class Source implements Stage {
     });
     goOn(signal);
     await this.#talk.send({ say: "end", bytes: this.bytes });
+    this.#handOver.prepare();
     await this.#talk.next(["validated"], budgets.transferMs, signal);
   }
 
@@ -328,7 +338,7 @@ export class Source implements Stage {
     try {
       this.#sealed = await port.seal(true, this.#resets);
       if (!this.#sealed) throw guestReset(port.name);
-      await this.#handOver.begin();
+      await this.#handOver.prepared;
     } catch (thrown) {
       this.#decided = false;
       throw thrown;

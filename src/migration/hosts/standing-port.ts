@@ -66,6 +66,10 @@ export class StandingPort implements MigrationPort {
     await this.#inner.reset();
   }
 
+  setGoing(resets: number | null): Promise<MoveReport> {
+    return this.#inner.setGoing(resets);
+  }
+
   compatibility(): Promise<Compatibility> {
     return this.#inner.compatibility();
   }

@@ -21,6 +21,7 @@ export class Verdict {
   readonly #clock: Clock;
   readonly #identity: Identity;
   #opening: Promise<void> | null = null;
+  #presented = false;
   #writing: Promise<TargetFate> | null = null;
   #fate: TargetFate | null = null;
 
@@ -32,9 +33,9 @@ export class Verdict {
     if (before === "own" || before === "never") this.#fate = before;
   }
 
-  /** True from when there is something to decide. */
+  /** True while there is something to decide. */
   get open(): boolean {
-    return this.#opening !== null && this.#fate === null;
+    return this.#presented && this.#fate === null;
   }
 
   /** Null while nothing is decided. */
@@ -42,13 +43,23 @@ export class Verdict {
     return this.#fate;
   }
 
-  /** Durable: a state is here that may be decided upon. */
+  /** Durable: a state may come. Whoever asks after it is answered from here on. */
   async begin(): Promise<void> {
-    this.#opening = this.#append("validated", "protocol");
+    this.#opening = this.#append("expected", "protocol");
     await this.#opening.catch((thrown: unknown) => {
       this.#opening = null;
       throw thrown;
     });
+  }
+
+  /** A state is loaded that is decided upon. */
+  present(): void {
+    this.#presented = true;
+  }
+
+  /** No state comes of what was expected. Nothing is lost when that cannot be written. */
+  async dismiss(): Promise<void> {
+    if (this.#opening !== null) await this.decide("never").catch(() => {});
   }
 
   /** Decides for `wanted` if nothing was decided yet; rejects when that cannot be made durable. */

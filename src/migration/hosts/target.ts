@@ -9,7 +9,7 @@ import type { Journal, JournalRecord } from "./journal.ts";
 import type { MessageOf, PhaseTime } from "./link-messages.ts";
 import { Pace } from "./pace.ts";
 import { goOn, type Phase, runPhases, type Stage } from "./phases.ts";
-import { Intake } from "./pump.ts";
+import { handled, Intake } from "./pump.ts";
 import { notUndecided, type TargetFate, Verdict } from "./target-verdict.ts";
 
 /** What a target works with. */
@@ -54,6 +54,7 @@ export class Target implements Stage {
   readonly #decided = new AbortController();
   readonly #verdict: Verdict;
   readonly #pace: Pace;
+  readonly #intake: Intake;
   #claimed = false;
   /** Resets of this host's VMM before the state came, and are later ones only noted? */
   #resets = 0;
@@ -72,6 +73,7 @@ export class Target implements Stage {
     this.tell = tell;
     this.startMs = this.#toldMs = clock.now();
     this.#pace = new Pace(clock, 0);
+    this.#intake = new Intake(async (bytes) => talk.recycle(await port.write(bytes)));
     const identity = { token: hello.token, device: port.name, peer: talk.peer, ...at };
     this.#verdict = new Verdict(journal, clock, identity);
   }
@@ -175,22 +177,20 @@ export class Target implements Stage {
     await port.move(MigState.resuming);
     this.#resets = (await port.status()).resets;
     goOn(signal);
+    await this.#verdict.begin();
+    goOn(signal);
     await this.#talk.send({ say: "accept", device: port.name });
-    const intake = new Intake(async (bytes) => {
-      this.#talk.recycle(await port.write(bytes));
-    });
     for (;;) {
       const message = await this.#talk.next(["data", "end"], endless, signal);
       goOn(signal);
-      if (message.say === "end") return await this.#finish(intake, message.bytes);
+      if (message.say === "end") return this.#checkWhole(message.bytes);
       this.#pace.count(message.bytes.length);
-      await intake.put(message.bytes);
+      await this.#intake.put(message.bytes);
       this.#tellProgress();
     }
   }
 
-  async #finish(intake: Intake, announced: number): Promise<void> {
-    await intake.finish();
+  #checkWhole(announced: number): void {
     const { bytes } = this;
     if (bytes === announced) return;
     throw new FerryError("cut-short", `${bytes} bytes came of ${announced} that were sent.`);
@@ -212,26 +212,31 @@ export class Target implements Stage {
     this.#sealed = false;
     await port.reset();
     await port.still("none");
+    await this.#verdict.dismiss();
   }
 
   /**
    * The device parses, checks and loads what has come, in this order. A VMM that is just starting
-   * resets its devices: from here on that must not take the state away.
+   * resets its devices: from here on that must not take the state away. What a device is asked for
+   * it does in turn, so nothing waits for the answer to what was asked before.
    */
   async validate(): Promise<void> {
     const { port } = this.#parts;
-    await port.move(MigState.stop);
-    this.#sealed = await port.seal(true, this.#resets);
+    const sealing = handled(port.seal(true, this.#resets));
+    const loading = handled(port.move(MigState.stop));
+    this.#sealed = await sealing;
     if (!this.#sealed) throw new FerryError("reset", `the VMM has reset ${port.name} meanwhile.`);
+    await this.#intake.finish();
+    await loading;
   }
 
   /** Ends when it is durably decided who has the device; throws when it is the source. */
   async commit(signal: AbortSignal): Promise<void> {
     goOn(signal);
-    await this.#verdict.begin();
     // Whoever has ended it meanwhile was told that it is: nobody may hear VALIDATED then.
-    if (signal.aborted) await this.decide("never", "protocol");
-    goOn(signal);
+    goOn(this.cancel);
+    if (this.fate !== null) throw new FerryError("no-commit", "it was decided before.");
+    this.#verdict.present();
     const why = await this.#hearCommit();
     if (why === null) return;
     const fate = await this.#decideAgainst(signal);
@@ -295,9 +300,9 @@ export class Target implements Stage {
   async setGoing(): Promise<void> {
     const { port } = this.#parts;
     try {
-      await port.move(MigState.running);
+      await port.setGoing(this.#sealed ? this.#resets : null);
       this.#waitsForThaw = false;
-      await Promise.all([this.#unseal(), port.still("none"), port.release()]);
+      this.#sealed = false;
       this.#claimed = false;
     } catch (thrown) {
       this.#trouble = `The device is this host's, but does not run: ${messageOf(thrown)} Reset it.`;
@@ -305,17 +310,13 @@ export class Target implements Stage {
     }
   }
 
-  /** A reset that was noted is as if it had come before the state: it is not made up for. */
-  async #unseal(): Promise<void> {
-    const { port } = this.#parts;
-    if (!this.#sealed) return;
-    await Promise.all([port.seal(true, this.#resets), port.seal(false, this.#resets)]);
-    this.#sealed = false;
-  }
-
-  /** Says that the device is here; whether the source hears it changes nothing. */
+  /**
+   * Says that the device is here; whether the source hears it changes nothing. Whoever goes on with
+   * a device that runs has the processor first: both hosts may share it.
+   */
   async own(): Promise<void> {
-    const { times: phases } = this;
+    const { times: phases, clock, budgets } = this;
+    if (!this.#waitsForThaw) await clock.sleep(budgets.ownAfterMs);
     await this.#talk.send({ say: "own", trouble: this.#trouble, phases });
     await this.#talk.next(["released"], this.budgets.releaseMs);
     await this.#verdict.close();

@@ -42,14 +42,22 @@ export class FakePort implements MigrationPort {
   #out: Bytes[] = [];
   #in: number[] = [];
   #loaded: Bytes | null = null;
+  #turn: Promise<void> = Promise.resolve();
 
   constructor(state: readonly number[]) {
     this.state = Uint8Array.from(state);
     this.guest = state.length > 0;
   }
 
+  /** What is asked is done in turn, however long that before it takes. */
+  async #inTurn(what: string): Promise<void> {
+    const turn = this.#turn.then(() => this.before(what));
+    this.#turn = turn;
+    await turn;
+  }
+
   async #do(what: string): Promise<void> {
-    await this.before(what);
+    await this.#inTurn(what);
     this.log.push(what);
     const why = this.failures.get(what);
     if (why !== undefined) throw new FerryError("device", why);
@@ -112,6 +120,17 @@ export class FakePort implements MigrationPort {
     }
   }
 
+  async setGoing(resets: number | null): Promise<MoveReport> {
+    const report = await this.move(running);
+    if (resets !== null) {
+      await this.seal(true, resets);
+      await this.seal(false, resets);
+    }
+    await this.still("none");
+    await this.release();
+    return report;
+  }
+
   async abort(): Promise<void> {
     await this.#do("abort");
     this.now = running;
@@ -171,7 +190,7 @@ export class FakePort implements MigrationPort {
   }
 
   async read(room: Bytes): Promise<Bytes> {
-    await this.before("read");
+    await this.#inTurn("read");
     if (this.now === preCopy && this.#out.length === 0 && this.dirty.length > 0) {
       this.dirty.shift();
     }

@@ -37,14 +37,14 @@ describe("a journal", () => {
     expect(decided("deciding")).toEqual(["source", "deciding", false]);
     expect(decided("deciding", "kept")).toEqual(["source", "kept", true]);
     expect(decided("deciding", "gone")).toEqual(["source", "gone", true]);
-    expect(decided("validated")).toEqual(["target", "validated", false]);
-    expect(decided("validated", "own")).toEqual(["target", "own", false]);
-    expect(decided("validated", "own", "done")).toEqual(["target", "own", true]);
+    expect(decided("expected")).toEqual(["target", "expected", false]);
+    expect(decided("expected", "own")).toEqual(["target", "own", false]);
+    expect(decided("expected", "own", "done")).toEqual(["target", "own", true]);
     expect(decided("never", "done")).toEqual(["target", "never", true]);
   });
 
   it("keeps the two sides of a migration within one host apart", () => {
-    const both = recover([record("validated"), record("deciding"), record("own"), record("gone")]);
+    const both = recover([record("expected"), record("deciding"), record("own"), record("gone")]);
     expect(both.map(({ decision }) => decision).sort()).toEqual(["gone", "own"]);
   });
 
@@ -52,7 +52,7 @@ describe("a journal", () => {
     ["kept"],
     ["own"],
     ["deciding", "kept", "gone"],
-    ["validated", "own", "never"],
+    ["expected", "own", "never"],
   ])("that says %s %s %s contradicts itself", (...list) => {
     expect(() => recover(list.map((decision) => record(decision)))).toThrow("Find out which host");
   });
@@ -63,11 +63,11 @@ describe("a journal's file", () => {
     const path = freshPath();
     const journal = await JournalFile.open(path);
     await journal.append(record("deciding"));
-    await Promise.all([journal.append(record("gone")), journal.append(record("validated", 2))]);
+    await Promise.all([journal.append(record("gone")), journal.append(record("expected", 2))]);
     await journal.close();
     expect(statSync(path).mode & 0o777).toBe(0o600);
     const again = await JournalFile.open(path);
-    expect(again.records).toEqual([record("deciding"), record("gone"), record("validated", 2)]);
+    expect(again.records).toEqual([record("deciding"), record("gone"), record("expected", 2)]);
     await again.close();
   });
 
@@ -117,14 +117,14 @@ describe("a journal's file", () => {
     const lines = JSON.stringify;
     expect(lines(journal.records)).toBe("[]");
     const full = await JournalFile.open(path);
-    await full.append(record("validated", 0));
+    await full.append(record("expected", 0));
     for (let n = 1; n * 2 < recordsMax + 2; n++) {
       await Promise.all([full.append(record("deciding", n)), full.append(record("kept", n))]);
     }
     await full.close();
     const again = await JournalFile.open(path);
     expect(again.records.length).toBeLessThan(settledMax * 2 + 10);
-    expect(again.records[0]).toEqual(record("validated", 0));
+    expect(again.records[0]).toEqual(record("expected", 0));
     await again.close();
   });
 

@@ -26,7 +26,7 @@ async function ownerOf(world: World): Promise<Owner> {
   await world.settle();
   const { sourcePort, targetPort } = world;
   expect(world.decided("source")).not.toBe("deciding");
-  expect(world.decided("target")).not.toBe("validated");
+  expect(world.decided("target")).not.toBe("expected");
   expect(sourcePort.acts && targetPort.acts).toBe(false);
   const fates = [world.decided("source"), world.disks.target.records.map((r) => r.decision)];
   const owner = fates[1]?.includes("own") ? "target" : "source";
@@ -142,7 +142,7 @@ function once(
 
 /** Who has the device when a side dies while it writes its decision: before, or after it. */
 const records = [
-  ["validated", "target", "source", "source"],
+  ["expected", "target", "source", "source"],
   ["deciding", "source", "source", "source"],
   ["own", "target", "source", "target"],
   ["gone", "source", "target", "target"],
@@ -207,17 +207,31 @@ describe("the record kept of the source, on a full disk", () => {
 });
 
 describe("an operator ends it at the target", () => {
-  it("while the target writes that it is validated: the device is the source's", async () => {
-    const world = new World();
-    watch(world);
-    world.disks.target.fault = (decision) => {
-      if (decision === "validated") void world.reception.targets.get(token)?.abort("enough.");
-      return null;
-    };
-    expect(await world.move()).toMatchObject({ outcome: "kept", state: "RUNNING" });
-    expect(await ownerOf(world)).toBe("source");
-    expect(world.targetPort).toMatchObject({ guest: false, frozen: "none", master: "none" });
-  });
+  it.each(["a state is expected", "VALIDATED is on its way"])(
+    "while %s: the device is the source's",
+    async (moment) => {
+      const world = new World();
+      watch(world);
+      const end = (): void => {
+        void world.reception.targets.get(token)?.abort("enough.");
+      };
+      if (moment === "a state is expected") {
+        world.disks.target.fault = (decision) => {
+          if (decision === "expected") end();
+          return null;
+        };
+      } else {
+        world.mishap = once((said) => {
+          if (said === "validated") end();
+          return null;
+        }, "validated");
+      }
+      expect(await world.move()).toMatchObject({ outcome: "kept", state: "RUNNING" });
+      expect(await ownerOf(world)).toBe("source");
+      expect(world.targetPort).toMatchObject({ guest: false, frozen: "none", master: "none" });
+      expect(world.decided("target")).toBe("never");
+    },
+  );
 });
 
 describe("while the sides cannot meet", () => {

@@ -45,7 +45,7 @@ describe("a device moves", () => {
       "gone",
     ]);
     expect(world.disks.target.records.map(({ decision }) => decision)).toEqual([
-      "validated",
+      "expected",
       "own",
       "done",
     ]);

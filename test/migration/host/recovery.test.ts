@@ -5,7 +5,7 @@ import type { JournalRecord } from "../../../src/migration/hosts/journal.ts";
 import { TestHost } from "./control.ts";
 
 const open: JournalRecord = {
-  ...{ token: "0".repeat(32), decision: "validated", device: "fake", peer: filePeer },
+  ...{ token: "0".repeat(32), decision: "expected", device: "fake", peer: filePeer },
   ...{ address: "file:state", pki: "", by: "protocol", atMs: 0 },
 };
 
