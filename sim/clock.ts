@@ -1,4 +1,4 @@
-import type { Clock } from "../src/migration/hosts/clock.ts";
+import { type Clock, sleepBy } from "../src/migration/hosts/clock.ts";
 
 interface Timer {
   readonly atMs: number;
@@ -22,7 +22,6 @@ export class SimClock implements Clock {
     return epochMs + this.#nowMs;
   }
 
-  /** Does something after `ms`; gives back how to leave it out. */
   after(ms: number, act: () => void): () => void {
     const timer = { atMs: this.#nowMs + ms, ring: act };
     const timers = this.#timers;
@@ -36,16 +35,7 @@ export class SimClock implements Clock {
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      if (signal?.aborted === true) return resolve();
-      const wake = (): void => {
-        signal?.removeEventListener("abort", wake);
-        forget();
-        resolve();
-      };
-      const forget = this.after(ms, wake);
-      signal?.addEventListener("abort", wake);
-    });
+    return sleepBy(this, ms, signal);
   }
 
   /** Leaps to the next timer and rings it; false when there is none. */

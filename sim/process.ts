@@ -38,6 +38,7 @@ export class Process {
     return {
       now: () => clock.now(),
       wall: () => clock.wall(),
+      after: (ms, act) => clock.after(ms, () => void (this.alive && act())),
       sleep: (ms, signal) => (this.alive ? this.wait(clock.sleep(ms, signal)) : never()),
     };
   }

@@ -93,8 +93,8 @@ export const holdsTooLong: Mutation = {
   what: "the source holds running vCPUs for as long as its migration takes",
   host: (parts) => {
     const { clock } = parts;
-    const sleep: typeof clock.sleep = (ms, signal) =>
-      ms === defaultBudgets.holdMs ? new Promise(() => {}) : clock.sleep(ms, signal);
-    return { ...parts, clock: overlay(clock, { sleep }) };
+    const after: typeof clock.after = (ms, act) =>
+      ms === defaultBudgets.holdMs ? () => {} : clock.after(ms, act);
+    return { ...parts, clock: overlay(clock, { after }) };
   },
 };

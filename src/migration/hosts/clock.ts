@@ -6,6 +6,8 @@ export interface Clock {
   now(): number;
   /** Milliseconds since 1970, for people only. */
   wall(): number;
+  /** Does something after `ms`; gives back how to leave it out. */
+  after(ms: number, act: () => void): () => void;
   /** Done after `ms`, or as soon as the signal is given; it never rejects. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
@@ -19,17 +21,26 @@ export interface Wait {
   readonly cancel?: AbortSignal | undefined;
 }
 
-/** Why nobody waits any more. A signal without a reason makes an error with a stack trace. */
-const ended = "the wait has ended";
+/** `Clock.sleep`, made of `Clock.after`. */
+export function sleepBy(clock: Pick<Clock, "after">, ms: number, signal?: AbortSignal) {
+  return new Promise<void>((resolve) => {
+    if (signal?.aborted === true) return resolve();
+    const wake = (): void => {
+      signal?.removeEventListener("abort", wake);
+      leave();
+      resolve();
+    };
+    const leave = clock.after(ms, wake);
+    signal?.addEventListener("abort", wake);
+  });
+}
 
 /** The outcome of `work`, unless the wait ends before: then it goes on, and nobody looks at it. */
 export function within<T>(clock: Clock, wait: Wait, work: Promise<T>): Promise<T> {
   const { what, budgetMs, cancel } = wait;
   return new Promise((resolve, reject) => {
-    // Giving a signal is slow, and a wait without an end, for DATA, has no use for one.
-    const timer = budgetMs === Number.POSITIVE_INFINITY ? null : new AbortController();
     const end = (): void => {
-      timer?.abort(ended);
+      leave?.();
       cancel?.removeEventListener("abort", cancelled);
     };
     const fail = (thrown: unknown): void => {
@@ -37,17 +48,15 @@ export function within<T>(clock: Clock, wait: Wait, work: Promise<T>): Promise<T
       reject(thrown);
     };
     const cancelled = (): void => fail(cancel?.reason);
+    const late = (): void =>
+      fail(new FerryError("too-late", `${what} took longer than ${budgetMs} ms.`));
+    // A wait without an end needs no timer.
+    const leave = budgetMs === Number.POSITIVE_INFINITY ? null : clock.after(budgetMs, late);
     work.then((value) => {
       end();
       resolve(value);
     }, fail);
     if (cancel?.aborted === true) return cancelled();
     cancel?.addEventListener("abort", cancelled);
-    if (timer === null) return;
-    const late = (): FerryError =>
-      new FerryError("too-late", `${what} took longer than ${budgetMs} ms.`);
-    void clock.sleep(budgetMs, timer.signal).then(() => {
-      if (!timer.signal.aborted) fail(late());
-    });
   });
 }

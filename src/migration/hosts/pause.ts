@@ -20,14 +20,22 @@ export class Pauses {
     this.#before = before;
   }
 
-  /** Waits, if there is a pause here; true when there was one. */
+  /** Is there one before this phase, ended already or not? */
+  has(phase: string): boolean {
+    return this.#before.includes(phase);
+  }
+
+  /** Is there one before this phase that nobody has ended? */
+  awaits(phase: string): boolean {
+    return this.has(phase) && !this.#ended.has(phase);
+  }
+
+  /** Waits until the pause before this phase is ended. */
   async stand(
     phase: string,
     stage: { readonly clock: Clock; readonly budgets: Budgets; readonly tell: Tell },
     cancel: AbortSignal,
-  ): Promise<boolean> {
-    if (!this.#before.includes(phase)) return false;
-    if (this.#ended.has(phase)) return true;
+  ): Promise<void> {
     this.#ended.add(phase);
     const told = new Promise<void>((resolve) => {
       this.#continue = resolve;
@@ -41,15 +49,13 @@ export class Pauses {
       this.standing = null;
       this.#continue = null;
     }
-    return true;
   }
 
   /** Ends the pause that is on; or, by its name, one that has not come yet and is left out then. */
   continue(before = ""): void {
-    const isAhead = this.#before.some((each) => each === before) && !this.#ended.has(before);
     const isMeant = before === "" || before === this.standing;
     if (isMeant && this.#continue !== null) this.#continue();
-    else if (isAhead) this.#ended.add(before);
+    else if (this.awaits(before)) this.#ended.add(before);
     else throw notPaused(before);
   }
 }

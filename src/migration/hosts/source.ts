@@ -46,7 +46,12 @@ const phases: ReadonlyArray<Phase<Source>> = [
   { name: "precopy", budget: "precopyMs", run: (s, on) => s.precopy(on), undo: (s) => s.goBack() },
   { name: "freeze", budget: "freezeMs", run: (s) => s.freeze(), undo: (s) => s.unfreeze() },
   { name: "save", budget: "saveMs", run: (s) => s.save(), undo: (s) => s.goBack() },
-  { name: "transfer", budget: "transferMs", run: (s, on) => s.transfer(on), undo: null },
+  {
+    name: "transfer",
+    budget: "transferMs",
+    run: (s, on) => s.transfer(on),
+    undo: (s) => s.unseal(),
+  },
   { name: "hand over", budget: null, run: (s, on) => s.handOver(on), undo: (s) => s.unseal() },
 ];
 
@@ -71,7 +76,8 @@ export class Source implements Stage {
   #claimed = false;
   /** The device on its way to STOP_COPY, from when it was asked to until it is taken back. */
   #saving: Promise<unknown> | null = null;
-  #sealed = false;
+  /** Whether it is sealed, from when that was asked for. */
+  #sealing: Promise<boolean> | null = null;
   #dropped: boolean;
   /** From here on the other side may have it: there is no way back but its word. */
   #decided = false;
@@ -142,9 +148,12 @@ export class Source implements Stage {
   }
 
   async #pause(phase: string): Promise<void> {
-    const cancel = AbortSignal.any([this.cancel, this.#conversation?.over ?? this.cancel]);
-    const paused = await this.#pauses.stand(phase, this, cancel);
-    if (paused && phase === "freeze") this.#dropped = true;
+    if (!this.#pauses.has(phase)) return;
+    if (this.#pauses.awaits(phase)) {
+      const cancel = AbortSignal.any([this.cancel, this.#conversation?.over ?? this.cancel]);
+      await this.#pauses.stand(phase, this, cancel);
+    }
+    if (phase === "freeze") this.#dropped = true;
   }
 
   /** The last word on this link. A source that has said COMMIT says no ABORT. */
@@ -164,7 +173,8 @@ export class Source implements Stage {
     this.#claimed = true;
     await port.still("drop");
     this.#resets = (await port.status()).resets;
-    this.#sealed = await port.seal(true, this.#resets);
+    this.#sealing = port.seal(true, this.#resets);
+    await this.#sealing;
     const why = `this process was restarted when ${record.device} was about to move`;
     this.#settlement = await this.#handOver.meet(why);
     if (this.#settlement?.fate === "never") {
@@ -275,7 +285,7 @@ export class Source implements Stage {
     this.#saving = handled(port.move(MigState.stopCopy));
     this.#pump.begin((room) => port.read(room));
     await stands;
-    if (!this.#dropped) void clock.sleep(budgets.holdMs, this.cancel).then(() => this.#holdEnds());
+    if (!this.#dropped) clock.after(budgets.holdMs, () => this.#holdEnds());
   }
 
   /** vCPUs that wait for a register wait for the whole guest. */
@@ -319,7 +329,13 @@ export class Source implements Stage {
     goOn(signal);
     await this.#talk.send({ say: "end", bytes: this.bytes });
     this.#handOver.prepare();
+    if (!this.#pauses.awaits("hand over")) this.#seal();
     await this.#talk.next(["validated"], budgets.transferMs, signal);
+  }
+
+  #seal(): Promise<boolean> {
+    this.#sealing ??= handled(this.#parts.port.seal(true, this.#resets));
+    return this.#sealing;
   }
 
   #tellProgress(): void {
@@ -336,8 +352,7 @@ export class Source implements Stage {
     goOn(signal);
     this.#decided = true;
     try {
-      this.#sealed = await port.seal(true, this.#resets);
-      if (!this.#sealed) throw guestReset(port.name);
+      if (!(await this.#seal())) throw guestReset(port.name);
       await this.#handOver.prepared;
     } catch (thrown) {
       this.#decided = false;
@@ -350,9 +365,13 @@ export class Source implements Stage {
     await this.#leave();
   }
 
+  async #isSealed(): Promise<boolean> {
+    return (await this.#sealing?.catch(() => false)) === true;
+  }
+
   async unseal(): Promise<void> {
-    if (this.#sealed) await this.#parts.port.seal(false, this.#resets);
-    this.#sealed = false;
+    if (await this.#isSealed()) await this.#parts.port.seal(false, this.#resets);
+    this.#sealing = null;
     const talk = this.#settlement?.conversation ?? null;
     const { token } = this.#request;
     if (talk !== null) await talk.send({ say: "released", token }).catch(() => {});
@@ -370,7 +389,7 @@ export class Source implements Stage {
       async () => this.#settlement?.conversation?.send({ say: "released", token }).catch(() => {}),
       async () => (this.#dropped ? port.still("drop") : null),
       () => port.reset(),
-      async () => (this.#sealed ? port.seal(false, 0) : null),
+      async () => ((await this.#isSealed()) ? port.seal(false, 0) : null),
       () => port.release(),
     ];
     for (const step of steps) {

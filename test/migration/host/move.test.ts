@@ -365,13 +365,14 @@ describe("an operator", () => {
     world.offers.put("alice");
     const source = world.source();
     let said = "";
-    world.sourcePort.before = (what) => {
-      if (what !== "seal true") return;
+    world.mishap = (message) => {
+      if (message !== "commit") return null;
       try {
         source.abort("too late");
       } catch (thrown) {
         said = String(thrown);
       }
+      return null;
     };
     expect(await world.run(source)).toMatchObject({ outcome: "moved" });
     expect(said).toContain("the decision is out");

@@ -1,4 +1,4 @@
-import type { Clock } from "../../../src/migration/hosts/clock.ts";
+import { type Clock, sleepBy } from "../../../src/migration/hosts/clock.ts";
 
 /** Turns in which nobody has to be woken before the wait is hopeless. */
 const idleTurnsMax = 20;
@@ -21,18 +21,21 @@ export class VirtualClock implements Clock {
     return 1_700_000_000_000 + this.#now;
   }
 
+  after(ms: number, act: () => void): () => void {
+    const leave = (): void => {
+      this.#timers = this.#timers.filter((each) => each !== timer);
+    };
+    const ring = (): void => {
+      leave();
+      act();
+    };
+    const timer = { atMs: this.#now + ms, ring };
+    this.#timers.push(timer);
+    return leave;
+  }
+
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      if (signal?.aborted === true) return resolve();
-      const wake = (): void => {
-        signal?.removeEventListener("abort", wake);
-        this.#timers = this.#timers.filter((each) => each !== timer);
-        resolve();
-      };
-      const timer = { atMs: this.#now + ms, ring: wake };
-      signal?.addEventListener("abort", wake);
-      this.#timers.push(timer);
-    });
+    return sleepBy(this, ms, signal);
   }
 
   /** Lets time pass until `work` is done; fails when it is not done by `limitMs`. */

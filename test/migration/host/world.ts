@@ -1,6 +1,7 @@
 /** Two hosts, a network and a clock: everything that may be lost can be lost. */
 import { FerryError } from "../../../src/base/errors.ts";
 import { defaultBudgets } from "../../../src/migration/hosts/budgets.ts";
+import { type Clock, sleepBy } from "../../../src/migration/hosts/clock.ts";
 import type { MigrationEvent, Outcome } from "../../../src/migration/hosts/events.ts";
 import {
   type Decision,
@@ -33,6 +34,16 @@ class Disk {
 /** A process: once it is dead, nothing that it began ever goes on. */
 class Process {
   alive = true;
+
+  clock(clock: Clock): Clock {
+    const own: Clock = {
+      now: () => clock.now(),
+      wall: () => clock.wall(),
+      after: (ms, act) => clock.after(ms, () => void (this.alive && act())),
+      sleep: (ms, signal) => sleepBy(own, ms, signal),
+    };
+    return own;
+  }
 
   guard<T extends object>(thing: T): T {
     return new Proxy(thing, {
@@ -101,7 +112,7 @@ export class World {
     return {
       port: owner.guard<MigrationPort>(port),
       journal: this.#journal(side),
-      clock: owner.guard(this.clock),
+      clock: owner.clock(this.clock),
       budgets: defaultBudgets,
       tell: this.#tell(side),
     };
