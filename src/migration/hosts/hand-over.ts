@@ -54,7 +54,7 @@ export class HandOver {
     this.#noting = handled(this.#record("deciding", "protocol"));
   }
 
-  /** Done when it is written down; it rejects when it cannot be. Until COMMIT there is a way back. */
+  /** Done when it is written down, or rejects. Until COMMIT there is a way back. */
   get prepared(): Promise<void> {
     return this.#noting ?? Promise.reject(new FerryError("journal", "nothing was prepared."));
   }

@@ -14,7 +14,9 @@ import { Pace } from "./pace.ts";
 import { type PausePoint, Pauses } from "./pause.ts";
 import { goOn, type Phase, runPhases, type Stage, undoPhases } from "./phases.ts";
 import { beginPrecopy, type PrecopyPolicy, runRounds } from "./precopy.ts";
+import { Progress } from "./progress.ts";
 import { handled, Pump } from "./pump.ts";
+import { busy, guestReset, heldTooLong, tooLate } from "./refusals.ts";
 
 /** What a source works with. */
 export interface SourceParts {
@@ -46,12 +48,7 @@ const phases: ReadonlyArray<Phase<Source>> = [
   { name: "precopy", budget: "precopyMs", run: (s, on) => s.precopy(on), undo: (s) => s.goBack() },
   { name: "freeze", budget: "freezeMs", run: (s) => s.freeze(), undo: (s) => s.unfreeze() },
   { name: "save", budget: "saveMs", run: (s) => s.save(), undo: (s) => s.goBack() },
-  {
-    name: "transfer",
-    budget: "transferMs",
-    run: (s, on) => s.transfer(on),
-    undo: (s) => s.unseal(),
-  },
+  { name: "transfer", budget: "transferMs", run: (s, on) => s.transfer(on), undo: null },
   { name: "hand over", budget: null, run: (s, on) => s.handOver(on), undo: (s) => s.unseal() },
 ];
 
@@ -71,13 +68,13 @@ export class Source implements Stage {
   readonly #pauses: Pauses;
   readonly #handOver: HandOver;
   readonly #pace: Pace;
+  readonly #progress: Progress;
   readonly #pump = new Pump(dataBytesMax);
   #conversation: Conversation | null = null;
   #claimed = false;
   /** The device on its way to STOP_COPY, from when it was asked to until it is taken back. */
   #saving: Promise<unknown> | null = null;
-  /** Whether it is sealed, from when that was asked for. */
-  #sealing: Promise<boolean> | null = null;
+  #sealed = false;
   #dropped: boolean;
   /** From here on the other side may have it: there is no way back but its word. */
   #decided = false;
@@ -86,7 +83,6 @@ export class Source implements Stage {
   /** Why it did not move. */
   #why = "";
   #rounds = 0;
-  #toldMs = 0;
 
   constructor(parts: SourceParts, request: SourceRequest) {
     const { clock, budgets, tell, port } = parts;
@@ -96,10 +92,11 @@ export class Source implements Stage {
     this.clock = clock;
     this.budgets = budgets;
     this.tell = tell;
-    this.startMs = this.#toldMs = clock.now();
+    this.startMs = clock.now();
     this.#dropped = request.vcpusStopped;
     this.#pauses = new Pauses(request.pauseBefore);
     this.#pace = new Pace(clock, request.policy.bandwidth);
+    this.#progress = new Progress(clock, budgets, tell, this.#pace);
     const identity = { token, device: port.name, peer, address, pki };
     this.#handOver = new HandOver({ ...parts, dial: () => parts.dial(), token, identity });
   }
@@ -173,8 +170,7 @@ export class Source implements Stage {
     this.#claimed = true;
     await port.still("drop");
     this.#resets = (await port.status()).resets;
-    this.#sealing = port.seal(true, this.#resets);
-    await this.#sealing;
+    this.#sealed = await port.seal(true, this.#resets);
     const why = `this process was restarted when ${record.device} was about to move`;
     this.#settlement = await this.#handOver.meet(why);
     if (this.#settlement?.fate === "never") {
@@ -195,12 +191,7 @@ export class Source implements Stage {
 
   /** Ends it and brings the device back; refused once the other side may have it. */
   abort(reason: string): void {
-    if (this.#decided) {
-      throw new FerryError(
-        "too-late",
-        "the decision is out: the device may be the target's already. Wait, or resolve it.",
-      );
-    }
+    if (this.#decided) throw tooLate();
     this.#cancel.abort(new FerryError("cancelled", reason));
   }
 
@@ -291,14 +282,7 @@ export class Source implements Stage {
   /** vCPUs that wait for a register wait for the whole guest. */
   #holdEnds(): void {
     if (this.#decided || this.cancel.aborted) return;
-    const limit = this.budgets.holdMs;
-    this.#cancel.abort(
-      new FerryError(
-        "too-late",
-        `running vCPUs would have been held for more than ${limit} ms. ` +
-          "Stop them first: pause before freeze.",
-      ),
-    );
+    this.#cancel.abort(heldTooLong(this.budgets.holdMs));
   }
 
   async unfreeze(): Promise<void> {
@@ -323,27 +307,13 @@ export class Source implements Stage {
       pass: async (bytes) => {
         await this.#send(bytes, signal);
         this.#pace.count(bytes.length);
-        this.#tellProgress();
+        this.#progress.passes(this.#rounds);
       },
     });
     goOn(signal);
     await this.#talk.send({ say: "end", bytes: this.bytes });
     this.#handOver.prepare();
-    if (!this.#pauses.awaits("hand over")) this.#seal();
     await this.#talk.next(["validated"], budgets.transferMs, signal);
-  }
-
-  #seal(): Promise<boolean> {
-    this.#sealing ??= handled(this.#parts.port.seal(true, this.#resets));
-    return this.#sealing;
-  }
-
-  #tellProgress(): void {
-    const now = this.clock.now();
-    if (now - this.#toldMs < this.budgets.progressMs) return;
-    this.#toldMs = now;
-    const { bytes, rate } = this.#pace;
-    this.tell({ kind: "progress", bytes, rounds: this.#rounds, dirtyBytes: 0, rate });
   }
 
   /** From `#decided` on a cancellation is refused, so nothing takes this phase apart. */
@@ -352,7 +322,8 @@ export class Source implements Stage {
     goOn(signal);
     this.#decided = true;
     try {
-      if (!(await this.#seal())) throw guestReset(port.name);
+      this.#sealed = await port.seal(true, this.#resets);
+      if (!this.#sealed) throw guestReset(port.name);
       await this.#handOver.prepared;
     } catch (thrown) {
       this.#decided = false;
@@ -365,13 +336,9 @@ export class Source implements Stage {
     await this.#leave();
   }
 
-  async #isSealed(): Promise<boolean> {
-    return (await this.#sealing?.catch(() => false)) === true;
-  }
-
   async unseal(): Promise<void> {
-    if (await this.#isSealed()) await this.#parts.port.seal(false, this.#resets);
-    this.#sealing = null;
+    if (this.#sealed) await this.#parts.port.seal(false, this.#resets);
+    this.#sealed = false;
     const talk = this.#settlement?.conversation ?? null;
     const { token } = this.#request;
     if (talk !== null) await talk.send({ say: "released", token }).catch(() => {});
@@ -389,7 +356,7 @@ export class Source implements Stage {
       async () => this.#settlement?.conversation?.send({ say: "released", token }).catch(() => {}),
       async () => (this.#dropped ? port.still("drop") : null),
       () => port.reset(),
-      async () => ((await this.#isSealed()) ? port.seal(false, 0) : null),
+      async () => (this.#sealed ? port.seal(false, 0) : null),
       () => port.release(),
     ];
     for (const step of steps) {
@@ -420,8 +387,3 @@ export class Source implements Stage {
 }
 
 const diedSince = "This process was restarted since; what the device was doing may be lost.";
-const busy = (device: string, why: string): FerryError =>
-  new FerryError("busy", `${device} cannot be moved now: ${why}.`);
-
-const guestReset = (device: string): FerryError =>
-  new FerryError("guest-reset", `the guest has reset ${device}; it runs on. Start again.`);

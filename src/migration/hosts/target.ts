@@ -9,6 +9,7 @@ import type { Journal, JournalRecord } from "./journal.ts";
 import type { MessageOf, PhaseTime } from "./link-messages.ts";
 import { Pace } from "./pace.ts";
 import { goOn, type Phase, runPhases, type Stage } from "./phases.ts";
+import { Progress } from "./progress.ts";
 import { handled, Intake } from "./pump.ts";
 import { notUndecided, type TargetFate, Verdict } from "./target-verdict.ts";
 
@@ -54,6 +55,7 @@ export class Target implements Stage {
   readonly #decided = new AbortController();
   readonly #verdict: Verdict;
   readonly #pace: Pace;
+  readonly #progress: Progress;
   readonly #intake: Intake;
   #claimed = false;
   /** Resets of this host's VMM before the state came, and are later ones only noted? */
@@ -61,7 +63,6 @@ export class Target implements Stage {
   #sealed = false;
   #waitsForThaw = false;
   #trouble = "";
-  #toldMs: number;
 
   constructor(parts: TargetParts, hello: MessageOf<"hello">, talk: Conversation) {
     const { port, clock, budgets, tell, journal, at } = parts;
@@ -71,8 +72,9 @@ export class Target implements Stage {
     this.clock = clock;
     this.budgets = budgets;
     this.tell = tell;
-    this.startMs = this.#toldMs = clock.now();
+    this.startMs = clock.now();
     this.#pace = new Pace(clock, 0);
+    this.#progress = new Progress(clock, budgets, tell, this.#pace);
     this.#intake = new Intake(async (bytes) => talk.recycle(await port.write(bytes)));
     const identity = { token: hello.token, device: port.name, peer: talk.peer, ...at };
     this.#verdict = new Verdict(journal, clock, identity);
@@ -186,7 +188,7 @@ export class Target implements Stage {
       if (message.say === "end") return this.#checkWhole(message.bytes);
       this.#pace.count(message.bytes.length);
       await this.#intake.put(message.bytes);
-      this.#tellProgress();
+      this.#progress.passes(0);
     }
   }
 
@@ -194,14 +196,6 @@ export class Target implements Stage {
     const { bytes } = this;
     if (bytes === announced) return;
     throw new FerryError("cut-short", `${bytes} bytes came of ${announced} that were sent.`);
-  }
-
-  #tellProgress(): void {
-    const now = this.clock.now();
-    if (now - this.#toldMs < this.budgets.progressMs) return;
-    this.#toldMs = now;
-    const { bytes, rate } = this.#pace;
-    this.tell({ kind: "progress", bytes, rounds: 0, dirtyBytes: 0, rate });
   }
 
   /** Undoes `receive` and what follows it: the device is as clean as before. */
