@@ -235,7 +235,7 @@ export class MigrationDesk {
       const next = this.#reads.shift();
       if (next === undefined) return;
       const { room, reply } = next;
-      const count = this.#device.readStream(new Parcel(room), room.length);
+      const count = this.#device.readStream(new Parcel(room), room.length, true);
       if (count >= 0) reply.answer(room.subarray(0, count));
       else reply.refuse(`${this.#name} gives no data: ${errnoName(count)}.`);
     }

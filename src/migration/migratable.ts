@@ -341,10 +341,10 @@ export class Migratable extends Wrapper {
     return this.writeStream(bytes, at, length);
   }
 
-  /** As `readMigration`, for whoever owns the migration. */
-  readStream(sink: MigrationSink, length: number): number {
+  /** As `readMigration`, for whoever owns the migration; `uncut` as in `Stream.read`. */
+  readStream(sink: MigrationSink, length: number, uncut = false): number {
     if (!isSaving(this.#state) || this.#move !== null) return -errno.EINVAL;
-    return this.#stream.read(sink, length, this.#state === MigState.stopCopy);
+    return this.#stream.read(sink, length, this.#state === MigState.stopCopy, uncut);
   }
 
   /** As `writeMigration`, likewise; `refusal` says what is wrong with what came. */

@@ -70,11 +70,16 @@ export class StreamReader {
         break;
       }
       const count = Math.min(length - done, this.#want - this.#have);
-      this.#take(bytes, at + done, count);
+      // What is there as a whole is not kept, and so not copied.
+      if (count === this.#want) {
+        this.#refusal = this.#next(
+          new Uint8Array(bytes.buffer, bytes.byteOffset + at + done, count),
+        );
+      } else this.#take(bytes, at + done, count);
       done += count;
       // A section may have no payload, which is then there at once.
       while (this.#have === this.#want && this.#refusal === null && !this.#ended) {
-        this.#refusal = this.#next();
+        this.#refusal = this.#next(this.#buffer.subarray(0, this.#want));
       }
     }
     return this.#refusal;
@@ -95,8 +100,7 @@ export class StreamReader {
     this.#have += count;
   }
 
-  #next(): string | null {
-    const bytes = this.#buffer.subarray(0, this.#want);
+  #next(bytes: Uint8Array): string | null {
     this.#have = 0;
     if (this.#part === Part.payload) return this.#payload(bytes);
     if (this.#part === Part.head) return this.#sectionHead(bytes);

@@ -49,14 +49,22 @@ export class StreamWriter {
 
   /**
    * Up to `length` bytes; fewer when `next` has no section and `final` is false, or at the stream's
-   * end. With `final`, no section means the end.
+   * end. With `final`, no section means the end. `uncut` ends a piece where a section begins that
+   * has room in the next one as a whole.
    */
-  read(sink: MigrationSink, length: number, next: () => Section | null, final: boolean): number {
+  read(
+    sink: MigrationSink,
+    length: number,
+    next: () => Section | null,
+    final: boolean,
+    uncut = false,
+  ): number {
     for (let done = 0; ; ) {
       const lent = done === 0 && this.#lend(sink, length);
       if (lent) return length;
       done += this.#copy(sink, done, length - done);
       if (done === length || !this.#fetch(next, final)) return done;
+      if (uncut && done > 0 && this.left > length - done && this.left <= length) return done;
     }
   }
 

@@ -36,10 +36,13 @@ export class Stream {
     this.#pciGiven = this.#driver.native;
   }
 
-  /** As `readMigration` of the device contract; `final` once the device stands still. */
-  read(sink: MigrationSink, length: number, final: boolean): number {
+  /**
+   * As `readMigration` of the device contract; `final` once the device stands still. `uncut`: for
+   * somebody to whom fewer bytes than asked for are not the end.
+   */
+  read(sink: MigrationSink, length: number, final: boolean, uncut: boolean): number {
     if (this.#driver.passesOn === true) return this.#guest.readMigration(sink, length);
-    return this.#writer.read(sink, length, final ? this.#nextFinal : this.#next, final);
+    return this.#writer.read(sink, length, final ? this.#nextFinal : this.#next, final, uncut);
   }
 
   readonly #next = (): Section | null => this.#driver.next();

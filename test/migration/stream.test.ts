@@ -40,6 +40,21 @@ function written(sections: readonly Section[], piece = 4096): Uint8Array {
   }
 }
 
+/** The pieces of these sections as somebody reads them who takes fewer bytes for no end. */
+function uncut(sections: readonly Section[], piece: number): Buffer[] {
+  const writer = new StreamWriter();
+  writer.begin(header);
+  const waiting = [...sections];
+  const out: Buffer[] = [];
+  for (;;) {
+    const bytes = Buffer.alloc(piece);
+    const sink = { bytes, at: 0, lend: () => {} };
+    const count = writer.read(sink, piece, () => waiting.shift() ?? null, true, true);
+    if (count === 0) return out;
+    out.push(bytes.subarray(0, count));
+  }
+}
+
 /** A reader that keeps what it was given. */
 function reading(judge: (section: Section) => string | null = () => null) {
   const got: Array<{ kind: number; bytes: Uint8Array }> = [];
@@ -86,6 +101,24 @@ describe("a stream", () => {
         expect(got).toEqual(sections.map(({ kind, bytes: b }) => ({ kind, bytes: b })));
       }),
     );
+  });
+
+  it("is not cut within a section that has room in a piece of its own", () => {
+    const sections = [3000, 900, 100, 5000, 4072].map((length, i) =>
+      section(0x100 + i, new Uint8Array(length).fill(i)),
+    );
+    const pieces = uncut(sections, 4096);
+    expect(Buffer.concat(pieces)).toEqual(written(sections));
+    const begins = (piece: Buffer | undefined): number => piece?.readUInt16LE(0) ?? -1;
+    // The header and two, one and a long one that is cut, its rest, one that just fits, the end.
+    expect(pieces.map(({ length }) => length)).toEqual([
+      StreamHeader.size + 3000 + 900 + 2 * SectionHead.size,
+      4096,
+      100 + 5000 + 2 * SectionHead.size - 4096,
+      4096,
+      StreamEnd.size + SectionHead.size,
+    ]);
+    expect([1, 3].map((at) => begins(pieces[at]))).toEqual([0x102, 0x104]);
   });
 
   it("lends a section's memory where it may be sent from there", () => {

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { Frame, Link } from "../../migration/hosts/link.ts";
 import { FrameReader, frameHeader } from "./frame-reader.ts";
+import { SpentBuffers } from "./spent-buffers.ts";
 
 /** Frames that have come and nobody has asked for, before no more are read. */
 const unreadMax = 2;
@@ -36,8 +37,10 @@ export class StreamLink implements Link {
   static over(peer: string, socket: Socket): StreamLink {
     const reader: FrameReader = new FrameReader((frame) => link.take(frame));
     const link = new StreamLink(peer, socket, reader);
+    const spent = new SpentBuffers();
     socket.on("data", (bytes: Uint8Array) => {
       reader.copy(bytes);
+      spent.add(bytes.length);
       if (!link.readOn()) socket.pause();
     });
     return link;
