@@ -26,7 +26,7 @@ interface Options {
   readonly mib: number;
 }
 
-/** A blackout is promised to take at most so many times what its steps take with nothing in them. */
+/** A blackout takes at most so many times what its steps take with nothing in them. */
 const bareMax = 6;
 
 let missed = 0;

@@ -6,8 +6,9 @@ import { hostClock } from "../host/host-clock.ts";
 import type { MigrationEvent, TimedEvent } from "../migration/hosts/events.ts";
 import type { Around } from "../migration/hosts/phases.ts";
 import { Recorder } from "../migration/hosts/report.ts";
+import type { DeviceWay } from "../vm/device-move.ts";
 import { DeviceServer } from "../vm/device-server.ts";
-import { type Meeting, meetingAt, sameUser } from "../vm/meeting.ts";
+import { homeOf, meetingAt, sameUser } from "../vm/meeting.ts";
 import { Qemu } from "../vm/qemu.ts";
 import { VmDevice } from "../vm/vm-device.ts";
 import { type VmEnd, VmMove } from "../vm/vm-move.ts";
@@ -24,7 +25,8 @@ interface VmOptions {
   readonly toServer?: string;
   readonly device?: readonly string[];
   readonly memory?: string;
-  readonly link?: string;
+  readonly link?: readonly string[];
+  readonly home?: readonly string[];
   readonly from?: string;
   readonly peer?: string;
   readonly pki?: string;
@@ -48,6 +50,8 @@ interface Named {
   readonly to: string;
 }
 
+type Way = Pick<DeviceWay, "link" | "home">;
+
 /** Which devices move: the only one, or all that are named with their servers. */
 function namedDevices({ server: from, toServer: to, device: texts = [] }: VmOptions): Named[] {
   if (from !== undefined && to !== undefined && texts.length < 2) {
@@ -66,11 +70,8 @@ function named(text: string): Named {
   throw new FerryError("bad-argument", `--device ${text} is no ID=FROM.sock,TO.sock.`);
 }
 
-const openDevice = ({ id, from, to }: Named, link: Meeting): VmDevice =>
-  new VmDevice(id, new DeviceServer(from), new DeviceServer(to), {
-    link,
-    home: { address: absolute(linkOf(from)), from: sameUser },
-  });
+const openDevice = ({ id, from, to }: Named, way: Way): VmDevice =>
+  new VmDevice(id, new DeviceServer(from), new DeviceServer(to), way);
 
 const linkOf = (server: string): string => `unix:${server}.mig`;
 
@@ -79,13 +80,13 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   const wanted = namedDevices(options);
   const [{ to: first = "" } = {}] = wanted;
   const memory = memoryAddress(options.memory ?? `unix:${resolve(first)}.vm`);
-  const links = meetings(wanted, memory, options);
+  const ways = waysOf(wanted, memory, options);
   const from = await Qemu.connect(options.qmp);
   const to = await Qemu.connect(options.toQmp).catch((thrown: unknown) => {
     from.close();
     throw thrown;
   });
-  const devices = wanted.map((each, index) => openDevice(each, links[index] as Meeting));
+  const devices = wanted.map((each, index) => openDevice(each, ways[index] as Way));
   const journey = { device: "", side: "source", peer: "", address: memory } as const;
   const recorder = new Recorder(hostClock, journey);
   const say = (event: TimedEvent): void => {
@@ -126,14 +127,25 @@ function absolute(link: string): string {
 const folder = (path: string | undefined): string | undefined =>
   path === undefined ? undefined : resolve(path);
 
-/** Of several devices each pair of servers meets for itself. */
-function meetings(wanted: readonly Named[], memory: string, options: VmOptions): Meeting[] {
-  const { link, from, peer, pki, toPki } = options;
-  if (link !== undefined && wanted.length > 1) {
-    throw new FerryError("usage", "--link is for a VM with one device.");
-  }
+/** Each pair of servers meets for itself, and meets again should its device come back. */
+function waysOf(wanted: readonly Named[], memory: string, options: VmOptions): Way[] {
+  const { link: links = [], home: homes = [], from, peer, pki, toPki } = options;
   const hosts = { from, peer, pki: folder(pki), toPki: folder(toPki) };
-  return wanted.map(({ to }) => meetingAt(absolute(link ?? linkOf(to)), memory, hosts));
+  if (links.length > 0) expectOneEach("--link", links, wanted);
+  // One device alone never comes back once it has gone: it decides for the VM.
+  const mayComeBack = links.length > 1 && links.some((link) => link.startsWith("tls:"));
+  if (mayComeBack || homes.length > 0) expectOneEach("--home", homes, wanted);
+  return wanted.map(({ from: source, to }, index) => {
+    const link = meetingAt(absolute(links[index] ?? linkOf(to)), memory, hosts);
+    const here = homes[index];
+    if (here !== undefined) return { link, home: homeOf(link, absolute(here)) };
+    return { link, home: { address: absolute(linkOf(source)), from: sameUser } };
+  });
+}
+
+function expectOneEach(option: string, said: readonly string[], wanted: readonly Named[]): void {
+  if (said.length === wanted.length) return;
+  throw new FerryError("usage", `say ${option} once for each device, in their order.`);
 }
 
 const another = (text: string, before: readonly string[] = []): readonly string[] => [
@@ -165,7 +177,16 @@ export function addVm(program: Command, around?: Around): void {
       another,
     )
     .option("--memory <address>", "unix:/PATH or tcp:HOST:PORT, where the QEMUs meet")
-    .option("--link <address>", "unix:PATH or tls://HOST:PORT, where the servers meet")
+    .option(
+      "--link <address>",
+      "unix:PATH or tls://HOST:PORT, where the servers of each device meet",
+      another,
+    )
+    .option(
+      "--home <address>",
+      "of several devices each: tls://HOST:PORT of the source, where it may come back",
+      another,
+    )
     .option("--from <name>", "over TLS: the host that has the VM, by its certificate")
     .option("--peer <name>", "over TLS: the target's name, if not the host of the link's address")
     .option("--pki <folder>", "over TLS: the source's certificate, on its host")

@@ -179,7 +179,8 @@ export class DeviceMove {
   async giveBack(): Promise<void> {
     await this.over();
     const { address: to, token } = await offerOf(this.#from, this.#home);
-    const call = { method: "migrate", to, token, vcpusStopped: true };
+    const { peer, pki } = this.#home;
+    const call = { method: "migrate", to, token, peer, pki, vcpusStopped: true };
     const end = finishedShape(await this.#to.follow(call, () => {}));
     this.#isBack = end?.outcome === "moved";
     if (this.#isBack) return;

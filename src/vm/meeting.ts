@@ -44,3 +44,18 @@ export function meetingAt(address: string, memory: string, hosts: TwoHosts): Mee
   const needed = "--from NAME, --pki FOLDER, --to-pki FOLDER and --memory tcp:HOST:PORT";
   throw new FerryError("usage", `two hosts that meet at ${address} need ${needed}.`);
 }
+
+/**
+ * Where a device comes back that has met its target at `link`: the same two servers, the other way
+ * round, at an address of the source's.
+ */
+export function homeOf(
+  { address: there, from, peer, pki, toPki }: Meeting,
+  address: string,
+): Meeting {
+  if (!there.startsWith("tls://")) return { address, from: sameUser };
+  if (!address.startsWith("tls://")) {
+    throw new FerryError("bad-argument", `--home ${address} is no tls://HOST:PORT.`);
+  }
+  return { address, from: peer ?? new URL(there).hostname, peer: from, pki: toPki, toPki: pki };
+}

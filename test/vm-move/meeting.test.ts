@@ -1,6 +1,6 @@
 /** Where two hosts meet: all that is needed is asked for before anything is done. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { meetingAt } from "../../src/vm/meeting.ts";
+import { homeOf, meetingAt } from "../../src/vm/meeting.ts";
 import { VmWorld } from "./world.ts";
 
 const tls = "tls://bob:7100";
@@ -15,6 +15,17 @@ describe("a meeting", () => {
   it("of two hosts is of two names", () => {
     const meeting = meetingAt(tls, "tcp:bob:7101", { ...names, peer: "bob2" });
     expect(meeting).toEqual({ address: tls, ...names, peer: "bob2" });
+  });
+
+  it("of a device that comes back is the same one the other way round", () => {
+    const link = meetingAt(tls, "tcp:bob:7101", names);
+    const home = { address: "tls://alice:7100", from: "bob", peer: "alice" };
+    const wanted = { ...home, pki: "/etc/bob", toPki: "/etc/alice" };
+    expect(homeOf(link, "tls://alice:7100")).toEqual(wanted);
+    expect(homeOf({ ...link, peer: "bob2" }, "tls://alice:7100").from).toBe("bob2");
+    expect(() => homeOf(link, "unix:/m")).toThrow(/--home unix:\/m is no tls:/);
+    const near = { address: "unix:/run/back", from: "local" };
+    expect(homeOf({ address: "unix:/run/mig", from: "local" }, "unix:/run/back")).toEqual(near);
   });
 
   const wrong: ReadonlyArray<readonly [string, Parameters<typeof meetingAt>, RegExp]> = [

@@ -168,7 +168,7 @@ export class MovingVm {
   }
 
   /** Tries to move the VM to where its device `n` is refused once those before it have gone. */
-  async returnedHop(n: number): Promise<VmReport> {
+  async returnedHop(n: number, ...more: readonly string[]): Promise<VmReport> {
     const to = await this.stop(true);
     const [source, target] = [this.here.servers[n], to.servers[n]].map(
       (at) => `${at?.socketPath}.ctl`,
@@ -181,7 +181,7 @@ export class MovingVm {
     const path = join(this.#folder, `relay${this.#stops++}`);
     const relay = new ControlRelay(path, source ?? "", refuse);
     const controls = this.here.servers.map(pathOf).with(n, path);
-    const report = reportOf(await this.migrate(to, controls));
+    const report = reportOf(await this.migrate(to, controls, more));
     relay.close();
     await to.machine.left();
     await stopAll(to.servers);

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ferry } from "../cli/run.ts";
-import { helloWork, Watch } from "./guest-work.ts";
+import { helloWork, hisiWork, Watch } from "./guest-work.ts";
 import { MovingVm } from "./moving-vm.ts";
 import { connectNamespaces, Namespace, removeNamespaces } from "./namespaces.ts";
 
@@ -24,29 +24,50 @@ type Name = keyof typeof hosts;
 const why = connectNamespaces(hosts.alice, hosts.bob);
 if (why !== null) console.log(`vm: skipped: ${why}`);
 
+const pki = mkdtempSync(join(tmpdir(), "fvp-"));
+/** Servers of several devices meet at one port after the other. */
+const port = (device: number): number => 7110 + device;
+
+beforeAll(async () => {
+  await ferry("pki", pki, "--host", "alice", "--host", "bob");
+});
+afterAll(() => {
+  removeNamespaces(...Object.values(hosts));
+  rmSync(pki, { recursive: true });
+});
+
+const way = (from: Name, to: Name, sender: string = from): string[] => [
+  ...["--link", `tls://${hosts[to].address}:7100`, ...between(from, to, sender)],
+];
+
+const between = (from: Name, to: Name, sender: string = from): string[] => [
+  ...["--from", sender, "--peer", to],
+  ...["--pki", join(pki, from), "--to-pki", join(pki, to)],
+  ...["--memory", `tcp:${hosts[to].address}:${memoryPort}`],
+];
+
+/** The same for several devices. */
+const ways = (from: Name, to: Name, devices: number): string[] => [
+  ...Array.from({ length: devices }, (_, device) => [
+    ...["--link", `tls://${hosts[to].address}:${port(device)}`],
+    ...["--home", `tls://${hosts[from].address}:${port(device)}`],
+  ]).flat(),
+  ...between(from, to),
+];
+
 describe.skipIf(why !== null)("a VM moves between two hosts", () => {
   let vm: MovingVm;
   const work = helloWork("msi", ["msix=false"]);
   const watch = new Watch(work, (...command) => vm.guest(...command));
-  const pki = mkdtempSync(join(tmpdir(), "fvp-"));
 
   beforeAll(async () => {
-    await ferry("pki", pki, "--host", "alice", "--host", "bob");
     const launchers = [hosts.alice.launcher, hosts.bob.launcher];
     vm = await MovingVm.start({ ...work, launchers });
     await watch.begin();
   });
   afterAll(async () => {
     await vm?.end();
-    removeNamespaces(...Object.values(hosts));
-    rmSync(pki, { recursive: true });
   });
-
-  const way = (from: Name, to: Name, sender: string = from): string[] => [
-    ...["--link", `tls://${hosts[to].address}:7100`, "--from", sender, "--peer", to],
-    ...["--pki", join(pki, from), "--to-pki", join(pki, to)],
-    ...["--memory", `tcp:${hosts[to].address}:${memoryPort}`],
-  ];
 
   test.each([
     ["alice", "bob"],
@@ -68,6 +89,39 @@ describe.skipIf(why !== null)("a VM moves between two hosts", () => {
     expect(outcome).toBe("kept");
     expect(sentence).toContain("where it is running");
     expect(sentence).toContain("no device is on offer here for this host");
+    await watch.expectGoesOn();
+  });
+
+  test("all that was computed is right, and the kernel has no complaint", () =>
+    watch.expectRight());
+});
+
+describe.skipIf(why !== null)("a VM with two accelerators moves between two hosts", () => {
+  let vm: MovingVm;
+  const work = hisiWork(["sec2", "zip"], 1024, ["vectors=split"]);
+  const { length } = work.devices;
+  const watch = new Watch(work, (...command) => vm.guest(...command));
+
+  beforeAll(async () => {
+    const launchers = [hosts.alice, hosts.bob].flatMap(({ launcher }) =>
+      Array<readonly string[]>(length).fill(launcher),
+    );
+    vm = await MovingVm.start({ ...work, launchers });
+    await watch.begin();
+  });
+  afterAll(() => vm?.end());
+
+  test("from alice to bob, each device over a link of its own", async () => {
+    const { blackoutMs, sentence } = await vm.hop(...ways("alice", "bob", length));
+    console.log(`vm: two hosts, two devices: stood still for ${blackoutMs?.toFixed(1)} ms`);
+    expect(blackoutMs, sentence).toBeGreaterThan(0);
+    await watch.expectGoesOn();
+  });
+
+  test("one that has gone to alice comes back to bob when the other is refused", async () => {
+    const { outcome, sentence } = await vm.returnedHop(1, ...ways("bob", "alice", length));
+    expect(outcome, sentence).toBe("kept");
+    expect(sentence).toContain("where it is running");
     await watch.expectGoesOn();
   });
 
