@@ -5,8 +5,6 @@ import { SpentBuffers } from "./spent-buffers.ts";
 
 /** Frames that have come and nobody has asked for, before no more are read. */
 const unreadMax = 2;
-/** Payloads up to this long go out in one piece with their header. */
-const togetherMax = 4096;
 /** How long a side that has ended a link waits for the other one to have heard it. */
 export const lingerMs = 2000;
 
@@ -79,22 +77,16 @@ export class StreamLink implements Link {
     await sent;
   }
 
-  /** One at a time: what TLS finds waiting together it copies together. */
+  /** One at a time, and all of it at once: each write of its own would cost a turn. */
   async #write(frame: Frame): Promise<void> {
-    const header = frameHeader(frame);
-    if (frame.payload.length > togetherMax) {
-      await this.#put(header);
-      await this.#put(frame.payload);
-    } else {
-      await this.#put(Buffer.concat([header, frame.payload]));
-    }
-  }
-
-  async #put(bytes: Uint8Array): Promise<void> {
+    const socket = this.#socket;
     await new Promise<void>((resolve) => {
       this.#written = resolve;
-      if (this.#over === null) this.#socket.write(bytes, () => resolve());
-      else resolve();
+      if (this.#over !== null) return resolve();
+      socket.cork();
+      socket.write(frameHeader(frame));
+      socket.write(frame.payload, () => resolve());
+      socket.uncork();
     });
     if (this.#over !== null) throw new Error(this.#over);
   }
