@@ -5,12 +5,12 @@
  * has said. A process that finds `deciding` does not know whether COMMIT was said.
  */
 import { FerryError, messageOf } from "../../base/errors.ts";
+import { handled } from "../../base/handled.ts";
 import type { MigrationPort } from "../port.ts";
 import type { Conversation } from "./conversation.ts";
 import { peerRefused } from "./conversation.ts";
 import type { Journal, JournalRecord } from "./journal.ts";
 import type { PhaseTime } from "./link-messages.ts";
-import { handled } from "./pump.ts";
 import { type Asking, askFate } from "./reconcile.ts";
 import { type Identity, notUndecided, record, type TargetFate } from "./target-verdict.ts";
 

@@ -1,4 +1,6 @@
 /** The stream between a device and a link: several pieces at once, in memory that is used again. */
+import { handled } from "../../base/handled.ts";
+
 type Bytes = Uint8Array<ArrayBuffer>;
 
 /** Pieces that are on their way between a device and a link at most. */
@@ -101,10 +103,4 @@ export class Intake {
   async finish(): Promise<void> {
     while (this.#under.length > 0) await this.#under.shift();
   }
-}
-
-/** A promise that is looked at later, or not at all if one before it fails. */
-export function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
 }

@@ -1,4 +1,5 @@
 import { FerryError, messageOf } from "../../base/errors.ts";
+import { handled } from "../../base/handled.ts";
 import { MigState, migStateName } from "../../spec/vfio.ts";
 import type { MigrationPort, MigrationStatus } from "../port.ts";
 import type { Budgets } from "./budgets.ts";
@@ -15,7 +16,7 @@ import { type PausePoint, Pauses } from "./pause.ts";
 import { goOn, type Phase, runPhases, type Stage, undoPhases } from "./phases.ts";
 import { beginPrecopy, type PrecopyPolicy, runRounds } from "./precopy.ts";
 import { Progress } from "./progress.ts";
-import { handled, Pump } from "./pump.ts";
+import { Pump } from "./pump.ts";
 import { busy, guestReset, heldTooLong, tooLate } from "./refusals.ts";
 
 /** What a source works with. */

@@ -1,4 +1,5 @@
 import { FerryError, messageOf } from "../../base/errors.ts";
+import { handled } from "../../base/handled.ts";
 import { MigState, migStateName } from "../../spec/vfio.ts";
 import type { MigrationPort } from "../port.ts";
 import type { Budgets } from "./budgets.ts";
@@ -10,7 +11,7 @@ import type { MessageOf, PhaseTime } from "./link-messages.ts";
 import { Pace } from "./pace.ts";
 import { goOn, type Phase, runPhases, type Stage } from "./phases.ts";
 import { Progress } from "./progress.ts";
-import { handled, Intake } from "./pump.ts";
+import { Intake } from "./pump.ts";
 import { notUndecided, type TargetFate, Verdict } from "./target-verdict.ts";
 
 /** What a target works with. */
