@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { FerryError } from "../base/errors.ts";
@@ -6,13 +7,14 @@ import { hostClock } from "../host/host-clock.ts";
 import type { MigrationEvent, TimedEvent } from "../migration/hosts/events.ts";
 import type { Around } from "../migration/hosts/phases.ts";
 import { Recorder } from "../migration/hosts/report.ts";
+import { renderPage } from "../migration/hosts/report-page.ts";
 import type { DeviceWay } from "../vm/device-move.ts";
 import { DeviceServer } from "../vm/device-server.ts";
 import { homeOf, meetingAt, sameUser } from "../vm/meeting.ts";
 import { Qemu } from "../vm/qemu.ts";
 import { VmDevice } from "../vm/vm-device.ts";
 import { type VmEnd, VmMove } from "../vm/vm-move.ts";
-import { renderVmReport, type VmReport } from "../vm/vm-report.ts";
+import { drawn, renderVmReport, type VmReport } from "../vm/vm-report.ts";
 import { parseCount, verb } from "./arguments.ts";
 import { eventLine } from "./migrate-progress.ts";
 import { ExitCode, print, printJson } from "./output.ts";
@@ -32,6 +34,7 @@ interface VmOptions {
   readonly pki?: string;
   readonly toPki?: string;
   readonly within: number;
+  readonly report?: string;
   readonly json?: boolean;
 }
 
@@ -87,7 +90,7 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
     throw thrown;
   });
   const devices = wanted.map((each, index) => openDevice(each, ways[index] as Way));
-  const journey = { device: "", side: "source", peer: "", address: memory } as const;
+  const journey = { device: "VM", side: "source", peer: to.path, address: memory } as const;
   const recorder = new Recorder(hostClock, journey);
   const say = (event: TimedEvent): void => {
     const line = json === true ? null : eventLine(event);
@@ -103,7 +106,7 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   process.on("SIGINT", end).on("SIGTERM", end);
   try {
     const last = await move.migrate().finally(() => announcements.flush());
-    finish(move, recorder, last, json === true);
+    finish(move, recorder, last, options);
   } finally {
     process.off("SIGINT", end).off("SIGTERM", end);
     for (const { from, to } of devices) for (const server of [from, to]) server.close();
@@ -111,10 +114,17 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   }
 }
 
-function finish({ blackoutMs }: VmMove, recorder: Recorder, end: VmEnd, asJson: boolean): void {
-  const { phases, notes, elapsedMs } = recorder.report(0);
+function finish(
+  { blackoutMs }: VmMove,
+  recorder: Recorder,
+  end: VmEnd,
+  { json, report: page }: VmOptions,
+): void {
+  const told = recorder.report(0);
+  const { phases, notes, elapsedMs } = told;
   const report: VmReport = { ...end, elapsedMs, blackoutMs, phases, notes };
-  if (asJson) printJson(report);
+  if (page !== undefined) writeFileSync(page, renderPage(drawn(told, report)));
+  if (json === true) printJson(report);
   else print(renderVmReport(report));
   if (end.outcome !== "moved" || end.trouble !== "") process.exitCode = ExitCode.failed;
 }
@@ -191,6 +201,7 @@ export function addVm(program: Command, around?: Around): void {
     .option("--peer <name>", "over TLS: the target's name, if not the host of the link's address")
     .option("--pki <folder>", "over TLS: the source's certificate, on its host")
     .option("--to-pki <folder>", "over TLS: the target's certificate, on its host")
+    .option("--report <file>", "write a page on how it went")
     .option("--within <seconds>", "for memory, while the VM runs", seconds, defaultWithinSeconds)
     .action((options: VmOptions) => migrate(options, around));
   addDoctor(vm);

@@ -1,5 +1,5 @@
 /** How a VM's migration went, as data and in lines. */
-import type { PhaseRow } from "../migration/hosts/report.ts";
+import type { PhaseRow, Report } from "../migration/hosts/report.ts";
 import { timeText } from "../migration/hosts/report-text.ts";
 import type { VmEnd } from "./vm-move.ts";
 
@@ -30,4 +30,22 @@ export function renderVmReport(report: VmReport): string {
     ...phases.map(phaseLine),
     ...notes.map((note) => `note: ${note}`),
   ].join("\n");
+}
+
+const states = { moved: "", kept: "as before", open: "standing still" } as const;
+
+/**
+ * The same as a page draws it: to when the VM runs, after which only its source has something to
+ * do. `report` is what was told meanwhile.
+ */
+export function drawn(report: Report, { outcome, sentence, blackoutMs }: VmReport): Report {
+  const run = report.phases.find(({ phase, result }) => phase === "run" && result === "done");
+  const elapsedMs = run === undefined ? report.elapsedMs : run.startMs + run.elapsedMs;
+  const { bytes, rate } = report.progress.at(-1) ?? { bytes: 0, rate: 0 };
+  return {
+    ...report,
+    ...{ elapsedMs, bytes, rate, downtimeMs: blackoutMs },
+    phases: report.phases.filter(({ startMs }) => startMs < elapsedMs),
+    outcome: { outcome, sentence, state: states[outcome], theirs: [] },
+  };
 }

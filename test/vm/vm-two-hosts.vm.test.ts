@@ -2,7 +2,7 @@
  * A running VM moves between two hosts: everything of it goes over a cable between two network
  * namespaces, the device over TLS. The sockets that command both lie in a file system of both.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -112,7 +112,10 @@ describe.skipIf(why !== null)("a VM with two accelerators moves between two host
   afterAll(() => vm?.end());
 
   test("from alice to bob, each device over a link of its own", async () => {
-    const { blackoutMs, sentence } = await vm.hop(...ways("alice", "bob", length));
+    const page = join(pki, "report.html");
+    const to = [...ways("alice", "bob", length), "--report", page];
+    const { blackoutMs, sentence } = await vm.hop(...to);
+    expect(readFileSync(page, "utf8")).toContain("While it stood still");
     console.log(`vm: two hosts, two devices: stood still for ${blackoutMs?.toFixed(1)} ms`);
     expect(blackoutMs, sentence).toBeGreaterThan(0);
     await watch.expectGoesOn();

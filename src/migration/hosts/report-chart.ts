@@ -51,15 +51,11 @@ class Scale {
 
 const n = (value: number): string => value.toFixed(1);
 
-/** The phases in which nobody runs. */
+/** The phases in which nobody runs: of a source, of a target, of a VM. */
 const standing: ReadonlySet<string> = new Set([
-  "freeze",
-  "save",
-  "transfer",
-  "hand over",
-  "validate",
-  "commit",
-  "thaw",
+  ...["freeze", "save", "transfer", "hand over"],
+  ...["validate", "commit", "thaw"],
+  ...["fence", "switch", "restore", "run"],
 ]);
 
 function barClass(scale: Scale, { phase }: PhaseTime, result: PhaseRow["result"]): string {
