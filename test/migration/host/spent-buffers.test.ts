@@ -13,5 +13,6 @@ it("what was read is let go of while it is little", () => {
     spent.add(Buffer.allocUnsafeSlow(readBytes).length);
     if (at % mib === 0) most = Math.max(most, process.memoryUsage().arrayBuffers - before);
   }
-  expect(most).toBeLessThan(12 * mib);
+  // Some 10 MiB on a busy machine, where the last ones are still being freed; else 37.
+  expect(most).toBeLessThan(24 * mib);
 });
