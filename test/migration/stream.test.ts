@@ -21,27 +21,8 @@ const section = (kind: number, bytes: Uint8Array, optional = false): Section => 
   address: 0,
 });
 
-/** Everything a writer gives for these sections, read in pieces. */
-function written(sections: readonly Section[], piece = 4096): Uint8Array {
-  const writer = new StreamWriter();
-  writer.begin(header);
-  const waiting = [...sections];
-  const out: Buffer[] = [];
-  for (;;) {
-    const bytes = Buffer.alloc(piece);
-    const count = writer.read(
-      { bytes, at: 0, lend: () => {} },
-      piece,
-      () => waiting.shift() ?? null,
-      true,
-    );
-    out.push(bytes.subarray(0, count));
-    if (count < piece) return Buffer.concat(out);
-  }
-}
-
-/** The pieces of these sections as somebody reads them who takes fewer bytes for no end. */
-function uncut(sections: readonly Section[], piece: number): Buffer[] {
+/** The pieces that a writer gives for these sections, until it has nothing more. */
+function piecesOf(sections: readonly Section[], piece: number, uncut: boolean): Buffer[] {
   const writer = new StreamWriter();
   writer.begin(header);
   const waiting = [...sections];
@@ -49,10 +30,17 @@ function uncut(sections: readonly Section[], piece: number): Buffer[] {
   for (;;) {
     const bytes = Buffer.alloc(piece);
     const sink = { bytes, at: 0, lend: () => {} };
-    const count = writer.read(sink, piece, () => waiting.shift() ?? null, true, true);
+    const count = writer.read(sink, piece, () => waiting.shift() ?? null, true, uncut);
     if (count === 0) return out;
     out.push(bytes.subarray(0, count));
   }
+}
+
+/** All of them, of which only the last one is shorter. */
+function written(sections: readonly Section[], piece = 4096): Uint8Array {
+  const pieces = piecesOf(sections, piece, false);
+  expect(pieces.slice(0, -1).every(({ length }) => length === piece)).toBe(true);
+  return Buffer.concat(pieces);
 }
 
 /** A reader that keeps what it was given. */
@@ -107,7 +95,7 @@ describe("a stream", () => {
     const sections = [3000, 900, 100, 5000, 4072].map((length, i) =>
       section(0x100 + i, new Uint8Array(length).fill(i)),
     );
-    const pieces = uncut(sections, 4096);
+    const pieces = piecesOf(sections, 4096, true);
     expect(Buffer.concat(pieces)).toEqual(written(sections));
     const begins = (piece: Buffer | undefined): number => piece?.readUInt16LE(0) ?? -1;
     // The header and two, one and a long one that is cut, its rest, one that just fits, the end.

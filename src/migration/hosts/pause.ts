@@ -10,7 +10,7 @@ export type PausePoint = (typeof pausePoints)[number];
 /** The points at which a migration stands until it is told to go on. */
 export class Pauses {
   readonly #before: readonly string[];
-  /** Pauses that are left out: whoever asked for them is ready already. */
+  /** Those that were made, and those that are left out: whoever asked for them is ready. */
   readonly #ended = new Set<string>();
   #continue: (() => void) | null = null;
   /** The phase that waits; null when none does. */
