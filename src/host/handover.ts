@@ -2,7 +2,6 @@
  * A served process given to another one: devices at rest, with sockets and every descriptor that
  * hangs on them, over a unix socket between two processes of the same operator.
  */
-import { performance } from "node:perf_hooks";
 import { errno, errnoName } from "../base/errno.ts";
 import { FerryError, messageOf } from "../base/errors.ts";
 import type { DmaMapping, IoEventfd, IrqWire, Wiring } from "../device/vfio-device.ts";
@@ -10,9 +9,8 @@ import type { ConnectionState } from "../server/connection-state.ts";
 import type { LaneState } from "../server/lane.ts";
 import { Arena } from "../sys/arena.ts";
 import { Channel } from "../sys/channel.ts";
-import { MSG_DONTWAIT, POLLOUT } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
-import { PollSet } from "../sys/poll.ts";
+import { WholeSender } from "../sys/whole-sender.ts";
 import type { DeviceSpec, ParkedDevice } from "./mail.ts";
 
 /** One device on its way to another process. */
@@ -30,8 +28,6 @@ export const handoverBytesMax = 256 * 1_048_576;
 const stateBytesMax = 128 * 1_048_576;
 /** Descriptors that one handover carries at most. */
 export const handoverFdsMax = 100_000;
-/** Descriptors with one byte on the wire; the kernel allows 253. */
-const fdsPerByte = 250;
 const headBytes = 16;
 const magic = 0x59_52_52_46;
 
@@ -141,54 +137,21 @@ export async function sendCargo(
   }
   const text = formatCargo(collected);
   const arena = new Arena(headBytes + text.length + 1);
-  const sender = new Sender(socket, untilMs);
+  const channel = new Channel(socket);
+  const sender = new WholeSender(channel);
+  const expectSent = (result: number): void => {
+    if (result < 0) throw broken("it was sent", result);
+  };
   try {
     arena.view.setUint32(0, magic, true);
     arena.view.setUint32(4, fds.length, true);
     arena.view.setUint32(8, text.length, true);
     arena.bytes.set(text, headBytes);
-    await sender.send(arena.address, headBytes);
-    for (let i = 0; i < fds.length; i += fdsPerByte) {
-      await sender.send(arena.address, 1, fds.slice(i, i + fdsPerByte));
-    }
-    await sender.send(arena.address + headBytes, text.length);
+    expectSent(await sender.send(arena.address, headBytes, untilMs));
+    expectSent(await sender.sendFds(arena.address, fds, untilMs));
+    expectSent(await sender.send(arena.address + headBytes, text.length, untilMs));
   } finally {
-    sender.free();
-    arena.free();
-  }
-}
-
-/** Sends all of a piece, and waits without blocking this thread where the other side is slow. */
-class Sender {
-  readonly #channel: Channel;
-  readonly #poll = new PollSet(1);
-  readonly #untilMs: number;
-
-  constructor(socket: number, untilMs: number) {
-    this.#channel = new Channel(socket);
-    this.#poll.add(socket, POLLOUT);
-    this.#untilMs = untilMs;
-  }
-
-  async send(address: number, length: number, fds: readonly number[] = []): Promise<void> {
-    for (let done = 0; done < length; ) {
-      const left = length - done;
-      const sent = this.#channel.sendWithFds(address + done, left, fds, MSG_DONTWAIT);
-      if (sent === -errno.EAGAIN) await this.#wait();
-      else if (sent > 0) done += sent;
-      else if (sent !== -errno.EINTR) throw broken("it was sent", sent);
-    }
-  }
-
-  async #wait(): Promise<void> {
-    const leftMs = Math.ceil(this.#untilMs - performance.now());
-    if (leftMs <= 0 || (await this.#poll.waitAsync(leftMs)) === 0) {
-      throw broken("it was sent", -errno.ETIMEDOUT);
-    }
-  }
-
-  free(): void {
-    this.#channel.free();
+    for (const each of [sender, channel, arena]) each.free();
   }
 }
 

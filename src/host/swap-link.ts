@@ -9,10 +9,11 @@ import { errno, errnoName } from "../base/errno.ts";
 import { FerryError } from "../base/errors.ts";
 import { Arena } from "../sys/arena.ts";
 import { Channel } from "../sys/channel.ts";
-import { MSG_DONTWAIT, POLLIN, POLLOUT, SHUT_RD } from "../sys/constants.ts";
+import { MSG_DONTWAIT, POLLIN, SHUT_RD } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { shutdown } from "../sys/libc.ts";
 import { PollSet } from "../sys/poll.ts";
+import { WholeSender } from "../sys/whole-sender.ts";
 import { handoverBytesMax, handoverFdsMax } from "./handover.ts";
 
 /** What is said, by whom, and the longest body. */
@@ -39,8 +40,6 @@ interface Heard {
 
 /** type, body's length, number of descriptors: u32 each. */
 const headBytes = 12;
-/** Descriptors with one byte on the wire; the kernel allows 253. */
-const fdsPerByte = 250;
 const pieceBytes = 1_048_576;
 const nothing = new Uint8Array(0);
 
@@ -49,9 +48,9 @@ type Bytes = Uint8Array<ArrayBuffer>;
 /** One end of such a socket. Every wait has an end, and none of them blocks the thread. */
 export class SwapLink {
   readonly #channel: Channel;
+  readonly #sender: WholeSender;
   readonly #out = new Arena(pieceBytes);
   readonly #in = new Arena(pieceBytes);
-  readonly #outPoll = new PollSet(1);
   readonly #inPoll = new PollSet(1);
   #sending: Promise<unknown> = Promise.resolve();
   #open = true;
@@ -60,6 +59,7 @@ export class SwapLink {
 
   constructor(fd: number) {
     this.#channel = new Channel(fd);
+    this.#sender = new WholeSender(this.#channel);
   }
 
   async #use<T>(work: () => Promise<T>): Promise<T> {
@@ -85,7 +85,7 @@ export class SwapLink {
     if (this.#open || this.#users > 0 || this.#channel.fd < 0) return;
     this.#channel.close();
     this.#channel.fd = -1;
-    for (const each of [this.#out, this.#in, this.#outPoll, this.#inPoll]) each.free();
+    for (const each of [this.#sender, this.#out, this.#in, this.#inPoll]) each.free();
   }
 
   /** Says a word after those before it; done when all of it is on its way, or `endMs` is there. */
@@ -97,14 +97,13 @@ export class SwapLink {
 
   async #put(word: SwapWord, body: Uint8Array, endMs: number, fds: number[]): Promise<void> {
     this.#head(word, body.length, fds.length);
-    await this.#push(headBytes, endMs, []);
-    for (let at = 0; at < fds.length; at += fdsPerByte) {
-      await this.#push(1, endMs, fds.slice(at, at + fdsPerByte));
-    }
+    const { address, bytes } = this.#out;
+    expectSent(await this.#sender.send(address, headBytes, endMs));
+    expectSent(await this.#sender.sendFds(address, fds, endMs));
     for (let at = 0; at < body.length; at += pieceBytes) {
       const piece = body.subarray(at, at + pieceBytes);
-      this.#out.bytes.set(piece);
-      await this.#push(piece.length, endMs, []);
+      bytes.set(piece);
+      expectSent(await this.#sender.send(address, piece.length, endMs));
     }
   }
 
@@ -112,20 +111,6 @@ export class SwapLink {
     const { view } = this.#out;
     for (const [i, value] of [words[word].type, length, fds].entries()) {
       view.setUint32(4 * i, value, true);
-    }
-  }
-
-  async #push(length: number, endMs: number, fds: readonly number[]): Promise<void> {
-    for (let done = 0; done < length; ) {
-      const sent = this.#channel.sendWithFds(
-        this.#out.address + done,
-        length - done,
-        fds,
-        MSG_DONTWAIT,
-      );
-      if (sent > 0) done += sent;
-      else if (sent === -errno.EAGAIN) await ready(this.#channel.fd, this.#outPoll, POLLOUT, endMs);
-      else if (sent !== -errno.EINTR) throw lost(errnoName(sent));
     }
   }
 
@@ -168,7 +153,7 @@ export class SwapLink {
       const received = this.#channel.receive(this.#in.address, length, MSG_DONTWAIT);
       if (received > 0) return received;
       if (received === 0) throw lost("the other side has ended it");
-      if (received === -errno.EAGAIN) await ready(this.#channel.fd, this.#inPoll, POLLIN, endMs);
+      if (received === -errno.EAGAIN) await readable(this.#channel.fd, this.#inPoll, endMs);
       else if (received !== -errno.EINTR) throw lost(errnoName(received));
     }
   }
@@ -207,10 +192,16 @@ type Head = [type: number, length: number, fdCount: number];
 const lost = (why: string): FerryError =>
   new FerryError("link-lost", `the link between the two servers is lost: ${why}.`);
 
-async function ready(fd: number, poll: PollSet, events: number, endMs: number): Promise<void> {
+const tooLate = (): FerryError =>
+  new FerryError("too-late", "the other server did not answer in time.");
+
+function expectSent(result: number): void {
+  if (result < 0) throw result === -errno.ETIMEDOUT ? tooLate() : lost(errnoName(result));
+}
+
+async function readable(fd: number, poll: PollSet, endMs: number): Promise<void> {
   const leftMs = Math.ceil(endMs - performance.now());
   poll.clear();
-  poll.add(fd, events);
-  if (leftMs > 0 && (await poll.waitAsync(leftMs)) !== 0) return;
-  throw new FerryError("too-late", "the other server did not answer in time.");
+  poll.add(fd, POLLIN);
+  if (leftMs <= 0 || (await poll.waitAsync(leftMs)) === 0) throw tooLate();
 }
