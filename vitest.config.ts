@@ -7,5 +7,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 15_000,
     pool: "forks",
+    // Much of it waits for other processes.
+    maxWorkers: "100%",
   },
 });

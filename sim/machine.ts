@@ -155,15 +155,14 @@ export class Machine {
     // Letters do not overtake each other.
     this.#mailDueMs = Math.max(this.#mailDueMs, clock.now() + random.below(mailMsMax));
     return new Promise((answer, reject) => {
-      const refuse = (why: string): void => reject(new FerryError("refused", why));
       clock.after(this.#mailDueMs - clock.now(), () => {
         this.wake();
-        this.#mail.push(() => this.#obey(letter, answer, refuse));
+        this.#mail.push(() => this.#obey(letter, answer, reject));
       });
     });
   }
 
-  #obey(letter: Letter, answer: (value: unknown) => void, refuse: (why: string) => void): void {
+  #obey(letter: Letter, answer: (value: unknown) => void, refuse: (why: FerryError) => void): void {
     this.world.moment(`asks ${letter.op}`, `${this.name} device: ${said(letter)}`);
     if (this.#rig.machine !== this) return;
     try {
@@ -171,7 +170,7 @@ export class Machine {
       assert(known, `the desk knows ${letter.op}`);
     } catch (thrown) {
       if (!(thrown instanceof FerryError)) throw thrown;
-      refuse(thrown.message);
+      refuse(thrown);
     }
   }
 

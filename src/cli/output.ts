@@ -27,6 +27,8 @@ const mistakes: ReadonlySet<string> = new Set([
   "usage",
   "no-control",
   "no-device",
+  "no-folder",
+  "no-pki",
   "no-qmp",
   "no-socket",
 ]);

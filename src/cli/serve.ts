@@ -3,6 +3,7 @@ import { basename, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Command, InvalidArgumentError } from "commander";
 import { FerryError, messageOf } from "../base/errors.ts";
+import { listenersMax } from "../host/acceptor.ts";
 import { controlPathOf } from "../host/control-line.ts";
 import { ControlSocket, type Method } from "../host/control-socket.ts";
 import { type Berth, Host, type Place } from "../host/host.ts";
@@ -17,9 +18,12 @@ import { tellManager } from "../host/service-manager.ts";
 import { swapMethods } from "../host/swap-methods.ts";
 import { exitProcess } from "../sys/libc.ts";
 import { isListening, isSocket, setNonBlocking } from "../sys/unix.ts";
+import { parseCount } from "./arguments.ts";
 import { inheritedFds } from "./listen-fds.ts";
 import { type Log, makeLog } from "./log.ts";
 import { leave, ownManifest, Succeeding } from "./succeeding.ts";
+
+const descriptorMax = 2 ** 31 - 1;
 
 /** The devices that come with the project. */
 const builtIn = ["hello", "bench", "bulk", "hisi-sec2", "hisi-zip", "hisi-hpre"] as const;
@@ -43,7 +47,7 @@ export interface ServeOptions {
 /** A process that serves. */
 export interface Serving {
   readonly log: Log;
-  /** Kept as soon as no client has a device. */
+  /** Done as soon as no client has a device. */
   free(): Promise<void>;
   /** Ends it in order. */
   end(exitCode: number): void;
@@ -61,12 +65,6 @@ A device is a built-in name (${builtIn.join(", ")}) or a module that exports cre
 A socket can also be inherited: --fd N, or LISTEN_FDS from a service manager.
 SIGTERM and SIGINT end the server; its clients are sent away and its socket file is removed.`;
 
-function count(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError("not a whole number.");
-  return value;
-}
-
 function keyValue(text: string, before: Record<string, string>): Record<string, string> {
   const at = text.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("write it as NAME=VALUE.");
@@ -80,8 +78,15 @@ export function addServe(program: Command): void {
     .description("serve a device to VMMs over vfio-user")
     .argument("[device]", "a built-in device or a module's path")
     .option("--socket-path <path>", "listen here; {n} is the number of the device")
-    .option("--fd <number>", "use this inherited socket, listening or connected", count)
-    .option("--count <number>", "serve this many devices in one process", count, 1)
+    .option("--fd <number>", "use this inherited socket, listening or connected", (text) =>
+      parseCount(text, "--fd", descriptorMax),
+    )
+    .option(
+      "--count <number>",
+      "serve this many devices in one process",
+      (text) => parseCount(text, "--count", listenersMax),
+      1,
+    )
     .option("--set <name=value>", "an option of the device; may be repeated", keyValue, {})
     .option("--driver <name>", "migrate it by this driver: a name, a package or a module's path")
     .option("--control <path>", "control socket (default: the socket path with .ctl)")
@@ -104,6 +109,7 @@ export async function serve(
   options: ServeOptions,
   far: FarDevice | null = null,
 ): Promise<Serving> {
+  if (far === null) checkRemote(options);
   const log = makeLog(options.json === true);
   let freed: () => void = () => {};
   const host = new Host({
@@ -154,17 +160,25 @@ export async function serve(
 const staysHere =
   "it is tied to another host by a link that no other process can take over: start it anew.";
 
+/** Another host is let in by its name, and by nothing less. */
+function checkRemote({ remote, pki, peer }: ServeOptions): void {
+  const named = [pki, peer].filter((each) => each !== undefined).length;
+  if (remote !== undefined && named < 2) {
+    throw new FerryError("usage", "--remote needs --pki FOLDER and --peer NAME.");
+  }
+  if (remote === undefined && named > 0) {
+    throw new FerryError("usage", "--pki and --peer are for --remote: say where to listen.");
+  }
+}
+
 /** Listens for the named host, if the device is to be served to one. */
 async function remoteListener(
   host: Host,
   { remote, pki, peer, takeOver }: ServeOptions,
   log: Log,
 ): Promise<Listener | null> {
-  if (remote === undefined) return null;
+  if (remote === undefined || pki === undefined || peer === undefined) return null;
   const [berth, ...more] = host.berths;
-  if (pki === undefined || peer === undefined) {
-    throw new FerryError("usage", "--remote needs --pki FOLDER and --peer NAME.");
-  }
   if (berth === undefined || more.length > 0 || takeOver !== undefined) {
     throw new FerryError("usage", "--remote serves one device of a process that it starts with.");
   }
@@ -248,16 +262,17 @@ const moduleOf = (name: string): string =>
 
 /** One place a device. */
 async function placesOf(options: ServeOptions): Promise<Place[]> {
-  const { socketPath, fd } = options;
+  const { socketPath, fd, count } = options;
+  if (count === 0) throw new FerryError("usage", "--count 0 serves nothing: say 1 or more.");
   if (socketPath !== undefined) {
-    if (options.count > 1 && !socketPath.includes("{n}")) {
+    if (count > 1 && !socketPath.includes("{n}")) {
       throw new FerryError(
         "usage",
         "with --count, --socket-path needs {n} for the device's number.",
       );
     }
-    const numbers = Array.from({ length: options.count }, (_, i) => String(i));
-    return numbers.map((n) => ({ socketPath: socketPath.replaceAll("{n}", n) }));
+    const numbers = Array.from({ length: count }, (_, i) => String(i));
+    return numbers.map((n) => ({ socketPath: resolve(socketPath.replaceAll("{n}", n)) }));
   }
   const fds = fd === undefined ? inheritedFds(process.env, process.pid) : [fd];
   if (fds.length === 0) {

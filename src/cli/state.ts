@@ -2,16 +2,15 @@ import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import { FerryError, messageOf } from "../base/errors.ts";
-import { askControl, controlPathOf } from "../host/control-line.ts";
+import { askControl, controlOf } from "../host/control-line.ts";
 import { readState, writeState } from "../host/links/state-contents.ts";
 import type { Compatibility } from "../migration/driver.ts";
 import { fromLinux, toLinux } from "../migration/drivers/hisi-acc/linux-format.ts";
 import { sectionNames } from "../migration/drivers/hisi-acc/sections.ts";
+import { newToken } from "../migration/hosts/offers.ts";
 import { StreamSection } from "../spec/ferry-stream.ts";
 import { verb } from "./arguments.ts";
 import { print, printJson } from "./output.ts";
-
-const tokenBytes = 16;
 
 interface ShowOptions {
   readonly json?: boolean;
@@ -68,10 +67,10 @@ async function make(path: string, options: MakeOptions): Promise<void> {
   const bytes = withFile(linux, () => readFileSync(linux));
   const sections = fromLinux(bytes, { acceptV1 });
   if (typeof sections === "string") throw new FerryError("not-linux", `${linux}: ${sections}.`);
-  const request = { method: "migrate-status", device: server };
-  const answer = await askControl(controlPathOf(server), request);
+  const { control, device } = controlOf(server);
+  const answer = await askControl(control, { method: "migrate-status", device });
   const { compatibility } = answer as { readonly compatibility: Compatibility };
-  await writeState(path, compatibility, randomBytes(tokenBytes).toString("hex"), sections);
+  await writeState(path, compatibility, newToken(randomBytes), sections);
   if (json === true) printJson({ file: path });
   else print(`${path}: load it with ferry migrate load ${server} --from file:${path}`);
 }

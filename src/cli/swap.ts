@@ -17,11 +17,10 @@ const absolute = (path: string | undefined): string | undefined =>
 
 async function swap(from: string, options: SwapOptions): Promise<void> {
   const to = resolve(options.to);
-  const asked =
+  const { control, device } =
     options.control === undefined
-      ? controlOf(resolve(from))
-      : { control: resolve(options.control), device: resolve(from) };
-  const { control, device } = asked;
+      ? controlOf(from)
+      : { control: options.control, device: resolve(from) };
   const request = { method: "swap", device, to, control: absolute(options.toControl) };
   const report = (await askControl(control, request)) as SwapReport;
   if (options.json === true) printJson(report);

@@ -1,6 +1,7 @@
 /** Asking a control socket: a line of JSON each way, and lines that tell of events in between. */
 import { existsSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { resolve } from "node:path";
 import { FerryError } from "../base/errors.ts";
 
 /** The longest line that is read: a description of a device is some kilobytes. */
@@ -9,10 +10,13 @@ export const answerBytesMax = 4 * 1024 * 1024;
 /** Where the control socket of a server is unless somebody says otherwise. */
 export const controlPathOf = (socketPath: string): string => `${socketPath}.ctl`;
 
-/** Where a server is asked: the control socket of a served socket, or that itself. */
+/**
+ * Where a server is asked: the control socket of a served socket, or that itself. The server knows
+ * the socket by its whole path.
+ */
 export function controlOf(path: string): { readonly control: string; readonly device?: string } {
   const control = controlPathOf(path);
-  return existsSync(control) ? { control, device: path } : { control: path };
+  return existsSync(control) ? { control, device: resolve(path) } : { control: path };
 }
 
 /** A method's name and what it takes. */

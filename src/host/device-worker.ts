@@ -116,7 +116,7 @@ export class DeviceWorker {
         this.#settle(notice.id)?.resolve(notice.answer);
         break;
       case "refusal":
-        this.#settle(notice.id)?.reject(new FerryError("refused", notice.reason));
+        this.#settle(notice.id)?.reject(new FerryError(notice.code, notice.reason));
         break;
     }
   }

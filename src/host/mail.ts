@@ -102,4 +102,10 @@ export type Notice =
   | { readonly kind: "failed"; readonly code: string; readonly reason: string }
   | { readonly kind: "ended" }
   | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
-  | { readonly kind: "refusal"; readonly id: number; readonly reason: string };
+  | {
+      readonly kind: "refusal";
+      readonly id: number;
+      /** As of a FerryError. */
+      readonly code: string;
+      readonly reason: string;
+    };

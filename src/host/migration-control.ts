@@ -11,21 +11,20 @@ import {
 } from "../migration/hosts/journal.ts";
 import type { Link } from "../migration/hosts/link.ts";
 import type { MessageOf } from "../migration/hosts/link-messages.ts";
-import { Offers, type Random } from "../migration/hosts/offers.ts";
+import { newToken, Offers, type Random } from "../migration/hosts/offers.ts";
 import { defaultPolicy } from "../migration/hosts/precopy.ts";
-import { Reception } from "../migration/hosts/reception.ts";
+import { Reception, type ReceptionParts } from "../migration/hosts/reception.ts";
 import { Recorder, type Report } from "../migration/hosts/report.ts";
-import { ShowingPort } from "../migration/hosts/showing-port.ts";
-import { Source, type SourceRequest } from "../migration/hosts/source.ts";
-import { StandingPort, standing } from "../migration/hosts/standing-port.ts";
+import type { Source, SourceRequest } from "../migration/hosts/source.ts";
 import type { Target, TargetParts } from "../migration/hosts/target.ts";
 import type { MigrationPort } from "../migration/port.ts";
+import { departure, type Surroundings } from "./departure.ts";
 import { formatAddress, parseAddress } from "./links/address.ts";
 import { FileSource } from "./links/file-source.ts";
 import { filePeer } from "./links/file-target.ts";
 import { type LinkFactory, type Place, peerOf } from "./links/link-factory.ts";
 import type { Listener } from "./links/listener.ts";
-import { placeOf, type Requests, readRequest } from "./migration-requests.ts";
+import { placeOf, readRequest } from "./migration-requests.ts";
 
 /** What a device's migration is run with. */
 export interface ControlParts {
@@ -53,9 +52,6 @@ interface Run {
   readonly token: string;
 }
 
-/** What of a request is no matter of the source's own. */
-type Around = Pick<Requests["migrate"], "pauseMs" | "showWrites" | "sendWrites">;
-
 type Hear = (event: TimedEvent) => void;
 
 /** The migrations of one device, as an operator commands them. One goes on at a time. */
@@ -69,8 +65,8 @@ export class MigrationControl {
   /** How targets are set going, by token. */
   readonly #thaws = new Map<string, TargetParts["thaw"]>();
   #run: Run | null = null;
-  /** An operator waits for it here. */
-  #busy = false;
+  /** The device is on its way to another host, or its whereabouts are being asked for. */
+  #leaves = false;
 
   constructor(parts: ControlParts) {
     const { clock, random, port, journal, budgets = defaultBudgets } = parts;
@@ -78,7 +74,7 @@ export class MigrationControl {
     this.#budgets = budgets;
     this.#offers = new Offers(random, () => clock.now());
     const offers = this.#offers;
-    const arrives = (hello: MessageOf<"hello">, peer: string) => this.#arrives(hello, peer);
+    const arrives: ReceptionParts["arrives"] = (...come) => this.#arrives(...come);
     this.#reception = new Reception({ port, journal, clock, budgets, offers, arrives });
   }
 
@@ -100,13 +96,13 @@ export class MigrationControl {
     const { token, address, peer, pki } = record;
     const place = { address: parseAddress(address), pki: pki === "" ? undefined : pki, peer };
     const source = this.#source(place, { ...quiet, token, address, peer, pki });
-    this.#busy = true;
+    this.#leaves = true;
     try {
       await source.meet(record);
     } catch (thrown) {
       this.#note(`${record.device} is undecided and cannot be stopped: ${messageOf(thrown)}`);
     } finally {
-      this.#busy = false;
+      this.#leaves = false;
     }
   }
 
@@ -140,16 +136,21 @@ export class MigrationControl {
   }
 
   /** Moves the device. Ends when it has moved, or is back. */
-  async migrate(request: unknown, hear: Hear = () => {}): Promise<Finished> {
+  async migrate(request: object, hear: Hear = () => {}): Promise<Finished> {
     const wanted = readRequest("migrate", request);
     const place = placeOf(wanted);
     const token = this.#tokenFor(place, wanted.token);
-    this.#begin();
-    const address = formatAddress(place.address);
-    const policy = { ...defaultPolicy, ...wanted };
-    const asked = { ...wanted, token, address, peer: peerOf(place), policy };
-    const source = this.#source(place, asked, wanted);
-    return await this.#finish(hear, () => source.run());
+    this.#expectHere();
+    this.#leaves = true;
+    try {
+      const address = formatAddress(place.address);
+      const policy = { ...defaultPolicy, ...wanted };
+      const asked = { ...wanted, token, address, peer: peerOf(place), policy };
+      const source = this.#source(place, asked, wanted);
+      return this.#finished(await this.#heard(hear, () => source.run()));
+    } finally {
+      this.#leaves = false;
+    }
   }
 
   /** A file has given out no token: one is made for it. */
@@ -158,45 +159,36 @@ export class MigrationControl {
     if (address.kind !== "file") {
       throw new FerryError("usage", "name the token that the target's offer has printed: --token.");
     }
-    return hex(this.#parts.random(16));
+    return newToken(this.#parts.random);
   }
 
-  #begin(): void {
-    if (this.#busy) {
-      throw new FerryError("busy", `${this.#parts.port.name} is being migrated already.`);
-    }
-    this.#busy = true;
+  #expectHere(): void {
+    if (!this.#leaves) return;
+    throw new FerryError("busy", `${this.#parts.port.name} is being migrated already.`);
   }
 
   /** Takes part in a migration to its end, whoever stops listening meanwhile. */
-  async #finish(hear: Hear, run: () => Promise<Outcome | null>): Promise<Finished> {
+  async #heard<T>(hear: Hear, run: () => Promise<T>): Promise<T> {
     this.#hearers.add(hear);
     try {
-      const outcome = await run();
-      if (outcome === null) throw new FerryError("no-state", "nothing came of it.");
-      return { ...outcome, report: this.#report() as Report };
+      return await run();
     } finally {
       this.#hearers.delete(hear);
-      this.#busy = false;
     }
   }
 
-  #source(place: Place, request: SourceRequest, around: Partial<Around> = {}): Source {
-    const { port: own, journal, clock, links } = this.#parts;
-    const { pauseMs = this.#budgets.pauseMs, showWrites, sendWrites } = around;
-    const waiting = this.#waiting;
+  #finished(outcome: Outcome): Finished {
+    return { ...outcome, report: this.#report() as Report };
+  }
+
+  #source(place: Place, request: SourceRequest, around: Surroundings = {}): Source {
+    const { port, journal, clock, links } = this.#parts;
     const { peer, address, token } = request;
-    const recorder = new Recorder(clock, { device: own.name, side: "source", peer, address });
+    const recorder = new Recorder(clock, { device: port.name, side: "source", peer, address });
     const tell = this.#teller(recorder);
-    const budgets = { ...this.#budgets, pauseMs };
-    const shown = (pages: number) =>
-      tell({ kind: "note", why: `its VMM was shown ${pages} pages.` });
-    const here = waiting === undefined ? own : new StandingPort(own, () => waiting.left());
-    const how = { ...request, ...(waiting && standing) };
-    const watch = sendWrites === true ? "sent" : "kept";
-    const port = showWrites === true ? new ShowingPort(here, watch, shown) : here;
-    const dial = (): Promise<Link> => links.dial(place);
-    const source = new Source({ port, journal, clock, budgets, tell, dial }, how);
+    const [budgets, waiting] = [this.#budgets, this.#waiting];
+    const parts = { port, journal, clock, budgets, tell, links, waiting };
+    const source = departure(parts, place, request, around);
     this.#run = { side: "source", recorder, source, token };
     return source;
   }
@@ -216,14 +208,17 @@ export class MigrationControl {
   }
 
   /** A source has come with a device. */
-  #arrives({ token }: MessageOf<"hello">, peer: string): Pick<TargetParts, "tell" | "thaw"> {
+  #arrives(
+    { token }: MessageOf<"hello">,
+    peer: string,
+    { address }: TargetParts["at"],
+  ): Pick<TargetParts, "tell" | "thaw"> {
     const { clock, port } = this.#parts;
     const thaw = this.#thaws.get(token) ?? "at once";
     this.#thaws.delete(token);
-    const address = this.#listeners.keys().next().value ?? "";
     const recorder = new Recorder(clock, { device: port.name, side: "target", peer, address });
     const isOver = this.#report()?.outcome !== null;
-    if (!this.#busy && isOver) {
+    if (!this.#leaves && isOver) {
       this.#run = { side: "target", recorder, source: null, token };
     }
     return { tell: this.#teller(recorder), thaw };
@@ -235,7 +230,7 @@ export class MigrationControl {
   }
 
   /** Makes a place for a device from another host, and listens for it. */
-  async offer(request: unknown): Promise<{ token: string; address: string; lastsMs: number }> {
+  async offer(request: object): Promise<{ token: string; address: string; lastsMs: number }> {
     const { from, listen, pki, lastsMs, thaw } = readRequest("offer", request);
     const place = { address: parseAddress(listen), pki: pki === "" ? undefined : pki };
     const listener = await this.#listen(place);
@@ -257,18 +252,20 @@ export class MigrationControl {
   }
 
   /** Takes the device out of a file. */
-  async load(request: unknown, hear: Hear = () => {}): Promise<Finished> {
+  async load(request: object, hear: Hear = () => {}): Promise<Finished> {
     const { from, thaw } = readRequest("load", request);
     const address = parseAddress(from);
     if (address.kind !== "file") throw new FerryError("usage", "load takes file:PATH.");
+    this.#expectHere();
     const link = await FileSource.open(address.path);
     const { token } = link.hello;
     try {
       this.#offers.put(filePeer, this.#budgets.greetMs, token);
       this.#thaws.set(token, thaw);
-      return await this.#finish(hear, async () => {
-        return await this.#reception.serve(link, { address: from, pki: "" });
-      });
+      const at = { address: from, pki: "" };
+      const outcome = await this.#heard(hear, () => this.#reception.serve(link, at));
+      if (outcome === null) throw new FerryError("refused", `${from}: ${link.refusal}`);
+      return this.#finished(outcome);
     } finally {
       link.close();
       this.#offers.withdraw(token);
@@ -276,7 +273,7 @@ export class MigrationControl {
   }
 
   /** Asks the target whether it would take the device; nothing moves, and its offer stands. */
-  async precheck(request: unknown): Promise<{ readonly compatible: true; readonly with: string }> {
+  async precheck(request: object): Promise<{ readonly compatible: true; readonly with: string }> {
     const wanted = readRequest("precheck", request);
     const place = placeOf(wanted);
     const token = this.#tokenFor(place, wanted.token);
@@ -289,13 +286,13 @@ export class MigrationControl {
   }
 
   /** Goes on after a pause, or without one. */
-  continue(request: unknown): void {
+  continue(request: object): void {
     const { before } = readRequest("continue", request);
     this.#ownSource().continue(before);
   }
 
   /** Ends what goes on; the device stays where it was. */
-  async abort(request: unknown): Promise<void> {
+  async abort(request: object): Promise<void> {
     const { reason, token } = readRequest("abort", request);
     const run = this.#current(token);
     if (run.source !== null) run.source.abort(reason);
@@ -317,14 +314,14 @@ export class MigrationControl {
   async reset(): Promise<void> {
     const { port } = this.#parts;
     const { master } = await port.status();
-    if (this.#busy || master !== "none") {
+    if (this.#leaves || master !== "none") {
       throw new FerryError("busy", `${port.name} is being migrated: end that first.`);
     }
     await port.reset();
   }
 
   /** The operator's word on who has a device whose two sides cannot meet. */
-  async resolve(request: unknown): Promise<void> {
+  async resolve(request: object): Promise<void> {
     const { owner, token } = readRequest("resolve", request);
     const run = this.#current(token);
     await (run.source ?? this.#target)?.resolve(owner);
@@ -349,7 +346,7 @@ export class MigrationControl {
 
   /** What this very process is needed for, as the end of a sentence about the device; or null. */
   get engagement(): string | null {
-    const isOpen = this.#busy || this.#waiting !== undefined || this.#report()?.outcome === null;
+    const isOpen = this.#leaves || this.#waiting !== undefined || this.#report()?.outcome === null;
     if (isOpen) return "is being migrated: end that first.";
     return this.#offers.size > 0 ? "is on offer to another host: wait for its end." : null;
   }
@@ -393,6 +390,3 @@ export class MigrationControl {
 
 /** For a source that only asks: nothing of it is used. */
 const quiet = { policy: defaultPolicy, pauseBefore: [], vcpusStopped: false } as const;
-
-const hex = (bytes: Uint8Array): string =>
-  [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -14,7 +14,7 @@ import type { Letter } from "./mail.ts";
 /** Takes the answer to a letter, now or later: a value, or why there is none. */
 export interface Reply {
   answer(value: unknown): void;
-  refuse(reason: string): void;
+  refuse(why: FerryError): void;
 }
 
 const modes: Readonly<Record<Stillness, Freeze>> = Freeze;
@@ -35,6 +35,8 @@ class Parcel implements MigrationSink {
     this.bytes.set(new Uint8Array(viewOf(address, length)));
   }
 }
+
+const refused = (reason: string): FerryError => new FerryError("refused", reason);
 
 /** Serves the letters of a migration in the device's thread. */
 export class MigrationDesk {
@@ -197,14 +199,14 @@ export class MigrationDesk {
   #showWrites(reply: Reply): void {
     const touches = this.#device.planes.memory.touches();
     if (typeof touches === "number") {
-      reply.refuse(`what ${this.#name} has written is not known: ${errnoName(touches)}.`);
-      return;
+      const why = `what ${this.#name} has written is not known: ${errnoName(touches)}.`;
+      throw new FerryError("not-known", why);
     }
     const { touching, connected } = this.#session;
     if (!connected) throw new FerryError("no-client", `the VMM of ${this.#name} has gone.`);
     touching.begin(touches, (result) => {
       if (result === 0) reply.answer(touches.length);
-      else reply.refuse(`the VMM refused the writes of ${this.#name}: ${errnoName(result)}.`);
+      else reply.refuse(refused(`the VMM refused writes of ${this.#name}: ${errnoName(result)}.`));
     });
   }
 
@@ -213,7 +215,7 @@ export class MigrationDesk {
     const from = this.#device.migrationState;
     return (result, report) => {
       if (result === 0) reply.answer(report);
-      else reply.refuse(this.#whyNot(from, to, result, report));
+      else reply.refuse(refused(this.#whyNot(from, to, result, report)));
       this.#serveReads();
     };
   }
@@ -237,7 +239,7 @@ export class MigrationDesk {
       const { room, reply } = next;
       const count = this.#device.readStream(new Parcel(room), room.length, true);
       if (count >= 0) reply.answer(room.subarray(0, count));
-      else reply.refuse(`${this.#name} gives no data: ${errnoName(count)}.`);
+      else reply.refuse(refused(`${this.#name} gives no data: ${errnoName(count)}.`));
     }
   }
 

@@ -1,12 +1,11 @@
 /** What an operator asks of a device's migration, as tables that refuse what makes no sense. */
-
-import { FerryError } from "../base/errors.ts";
 import { defaultBudgets } from "../migration/hosts/budgets.ts";
 import { name, token } from "../migration/hosts/link-messages.ts";
 import { offerMs } from "../migration/hosts/offers.ts";
 import { pausePoints } from "../migration/hosts/pause.ts";
 import { defaultPolicy } from "../migration/hosts/precopy.ts";
 import * as s from "../migration/hosts/shapes.ts";
+import { readFields } from "./control-request.ts";
 import { parseAddress } from "./links/address.ts";
 import type { Place } from "./links/link-factory.ts";
 
@@ -26,8 +25,8 @@ const destination = {
 /** The migration that an operator has looked at; empty: whichever goes on. */
 const meant = { token: s.optional(token, "") } as const;
 
-export const requests = {
-  migrate: s.object({
+const requests = {
+  migrate: {
     ...destination,
     precopy: s.optional(s.flag, defaultPolicy.precopy),
     bandwidth: s.optional(s.whole(), defaultPolicy.bandwidth),
@@ -42,32 +41,34 @@ export const requests = {
     showWrites: s.optional(s.flag, false),
     /** With it: all that is written is sent to the VMM, because the guest unmaps memory. */
     sendWrites: s.optional(s.flag, false),
-  }),
-  precheck: s.object(destination),
-  offer: s.object({
+  },
+  precheck: destination,
+  offer: {
     /** The host that may send its device, by the name in its certificate. */
     from: name,
     listen: address,
     pki: folder,
     lastsMs: s.optional(s.whole(), offerMs),
     thaw: s.optional(s.oneOf("at once", "when told"), "at once"),
-  }),
-  load: s.object({
+  },
+  load: {
     from: address,
     thaw: s.optional(s.oneOf("at once", "when told"), "at once"),
-  }),
+  },
   /** Empty: the pause that is on. */
-  continue: s.object({ before: s.optional(s.oneOf("", ...pausePoints), "") }),
-  abort: s.object({ ...meant, reason: s.optional(s.sentence, "an operator has ended it.") }),
-  resolve: s.object({ ...meant, owner: s.oneOf("here", "there") }),
+  continue: { before: s.optional(s.oneOf("", ...pausePoints), "") },
+  abort: { ...meant, reason: s.optional(s.sentence, "an operator has ended it.") },
+  resolve: { ...meant, owner: s.oneOf("here", "there") },
 } as const;
-export type Requests = { readonly [K in keyof typeof requests]: s.Read<(typeof requests)[K]> };
 
-/** A request as its table has it; a FerryError names the fields that there are. */
-export function readRequest<K extends keyof Requests>(method: K, request: unknown): Requests[K] {
-  const read = (requests[method] as s.Reader<Requests[K]>)(request);
-  if (read !== undefined) return read;
-  throw new FerryError("bad-argument", `this makes no sense as a request to ${method}.`);
+/** The requests by name, as their tables have them. */
+export type Requests = {
+  readonly [K in keyof typeof requests]: s.ReadFields<(typeof requests)[K]>;
+};
+
+/** A request as its table has it; a FerryError names the field that is not. */
+export function readRequest<K extends keyof Requests>(method: K, request: object): Requests[K] {
+  return readFields(method, requests[method], request) as Requests[K];
 }
 
 /** The other side as it is named, of which what was left empty is not known. */

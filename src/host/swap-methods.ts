@@ -8,6 +8,7 @@ import { closeFd } from "../sys/descriptors.ts";
 import { PollSet } from "../sys/poll.ts";
 import { acceptUnix, connectUnix, listenUnix } from "../sys/unix.ts";
 import { askControl, controlOf } from "./control-line.ts";
+import { readFields } from "./control-request.ts";
 import type { Method } from "./control-socket.ts";
 import { findBerth, type Host } from "./host.ts";
 import { hostClock } from "./host-clock.ts";
@@ -23,24 +24,20 @@ import { SwapTarget } from "./swap-target.ts";
 const lookMs = 20;
 
 const path = s.text(4096);
-const swapRequest = s.object({
+const swapRequest = {
   device: s.optional(path, ""),
   to: path,
   control: s.optional(path, ""),
-});
-const arrivalRequest = s.object({
+} as const;
+const arrivalRequest = {
   device: s.optional(path, ""),
   /** Where the side that has it listens. */
   from: path,
   compatibility,
   offer: s.dictionary(s.either<number, boolean>(s.amount, s.flag), 256),
-});
-
-function read<T>(reader: s.Reader<T>, request: unknown): T {
-  const found = reader(request);
-  if (found !== undefined) return found;
-  throw new FerryError("bad-request", "the request has another shape than a swap's.");
-}
+} as const;
+/** What is wrong where the device has come to; empty when nothing is. */
+const arrivedShape = s.object({ trouble: s.sentence });
 
 /** The methods of a control socket that swap; `own` is where this server is asked itself. */
 export function swapMethods(
@@ -56,7 +53,7 @@ export function swapMethods(
   let [leaves, comes] = [false, false];
   return {
     swap: async (request) => {
-      const { device: from, to, control } = read(swapRequest, request);
+      const { device: from, to, control } = readFields("swap", swapRequest, request);
       const { device, socketPath } = findBerth(host.berths, from || undefined);
       const isHere = host.berths.some((berth) => berth.socketPath === to);
       const place = isHere ? { control: own, device: to } : controlOf(to);
@@ -73,7 +70,7 @@ export function swapMethods(
         .finally(() => (leaves = false));
     },
     "swap-in": async (request) => {
-      const { device: wanted, from, ...arrival } = read(arrivalRequest, request);
+      const { device: wanted, from, ...arrival } = readFields("swap-in", arrivalRequest, request);
       const { device } = findBerth(host.berths, wanted || undefined);
       if (comes) throw oneAtATime();
       comes = true;
@@ -100,7 +97,7 @@ async function callAt(
     const over = new AbortController();
     const enough = AbortSignal.any([cancel, over.signal]);
     const asked = askControl(control, request, { enough });
-    const done = asked.then((answer) => String((answer as { trouble?: unknown }).trouble));
+    const done = asked.then((answer) => arrivedShape(answer)?.trouble ?? noWord);
     if (!(await isCalled(listener, done))) {
       await Promise.race([done, Promise.resolve()]);
       throw new FerryError("too-late", "the other server did not connect in time.");
@@ -144,5 +141,6 @@ function dialAt(meeting: string): SwapLink {
   );
 }
 
+const noWord = "the other server has not said how it ended.";
 const oneAtATime = (): FerryError =>
   new FerryError("busy", "this server swaps another device at the moment: try again.");

@@ -5,11 +5,12 @@ import { type Clock, within } from "../migration/hosts/clock.ts";
 import type { MigrationEvent } from "../migration/hosts/events.ts";
 import type { PhaseTime } from "../migration/hosts/link-messages.ts";
 import { Pace } from "../migration/hosts/pace.ts";
-import { goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
+import { goOn, type Phase, runPhases, type Stage, tidyUp } from "../migration/hosts/phases.ts";
 import { beginPrecopy, defaultPolicy, runRounds } from "../migration/hosts/precopy.ts";
 import { Pump } from "../migration/hosts/pump.ts";
+import { expectFree } from "../migration/hosts/refusals.ts";
 import type { MigrationStatus } from "../migration/port.ts";
-import { MigState, migStateName } from "../spec/vfio.ts";
+import { MigState } from "../spec/vfio.ts";
 import { formatCargo, mapDescriptors } from "./handover.ts";
 import { hostClock } from "./host-clock.ts";
 import type { Lent } from "./mail.ts";
@@ -134,9 +135,7 @@ export class SwapSource implements Stage {
 
   async precheck(signal: AbortSignal): Promise<void> {
     const { port } = this.#device;
-    const { state, master, resets } = await port.status();
-    if (master !== "none") throw busy(`its ${master} migrates it`);
-    if (state !== MigState.running) throw busy(`it is in ${migStateName(state)}`);
+    const { resets } = await expectFree(port, "be swapped");
     this.#resets = resets;
     await port.claim();
     this.#claimed = true;
@@ -264,15 +263,13 @@ export class SwapSource implements Stage {
     const heldMs = clock.now() - this.#heldMs;
     this.#cancel.abort("it is over");
     const { port } = this.#device;
-    const steps: ReadonlyArray<() => Promise<unknown>> = [
+    const steps = [
       () => port.reset(),
       async () => this.#device.letGo(this.#lent as Lent),
       () => port.still("none"),
       () => port.release(),
     ];
-    for (const step of steps) {
-      await step().catch((thrown: unknown) => tell({ kind: "note", why: messageOf(thrown) }));
-    }
+    await tidyUp(steps, tell);
     this.#hangUp();
     const connected = this.#lent?.connection !== null;
     const { bytes } = this.#pace;
@@ -282,8 +279,6 @@ export class SwapSource implements Stage {
 
 /** PRE_COPY is at an end when what is left takes no longer than this. */
 const swapDowntimeMs = 10;
-
-const busy = (why: string): FerryError => new FerryError("busy", `${why}.`);
 
 const heldTooLong = (limitMs: number): FerryError =>
   new FerryError("too-late", `its VMM would have been held for more than ${limitMs} ms.`);

@@ -5,8 +5,9 @@ import type { MigrationEvent } from "../migration/hosts/events.ts";
 import type { PhaseTime } from "../migration/hosts/link-messages.ts";
 import { goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
 import { Intake } from "../migration/hosts/pump.ts";
+import { busy, expectFree } from "../migration/hosts/refusals.ts";
 import { compareFacts } from "../migration/identity.ts";
-import { MigState, migStateName } from "../spec/vfio.ts";
+import { MigState } from "../spec/vfio.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { mapDescriptors, parseCargo } from "./handover.ts";
 import { hostClock } from "./host-clock.ts";
@@ -77,11 +78,10 @@ export class SwapTarget implements Stage {
   async offer(): Promise<void> {
     const { port } = this.#device;
     const { compatibility, offer } = this.#arrival;
-    if (!this.#device.reserve()) throw busy(port.name, "a VMM uses it");
+    const what = "take another one's place";
+    if (!this.#device.reserve()) throw busy(port.name, what, "a VMM uses it");
     this.#reserved = true;
-    const { state, master } = await port.status();
-    if (master !== "none") throw busy(port.name, `its ${master} migrates it`);
-    if (state !== MigState.running) throw busy(port.name, `it is in ${migStateName(state)}`);
+    await expectFree(port, what);
     const misfit =
       (await port.judge(compatibility)) ?? compareFacts(await this.#device.offer(), offer);
     if (misfit !== null) throw new FerryError("incompatible", sentence(misfit));
@@ -184,6 +184,3 @@ function closeClient({ connection }: Lent): void {
 const sentence = (text: string): string => (text.endsWith(".") ? text : `${text}.`);
 
 const left = (): FerryError => new FerryError("link-lost", "the server that had it takes it back.");
-
-const busy = (device: string, why: string): FerryError =>
-  new FerryError("busy", `${device} cannot take another one's place: ${why}.`);

@@ -9,6 +9,7 @@ import { errno, errnoName } from "../base/errno.ts";
 import { FerryError, messageOf } from "../base/errors.ts";
 import { describeDevice } from "../device/description.ts";
 import type { Wiring } from "../device/vfio-device.ts";
+import { masterNames } from "../migration/hosts/refusals.ts";
 import { offerOf } from "../migration/identity.ts";
 import { End, Session } from "../server/session.ts";
 import { threadId } from "../sys/signal.ts";
@@ -46,7 +47,7 @@ let stopped = false;
 function park(): ParkedDevice {
   const master = made.migratable?.master ?? "none";
   if (master !== "none") {
-    const who = master === "vmm" ? "its VMM" : "an operator";
+    const who = masterNames[master];
     throw new FerryError("not-parkable", `${device.name} cannot be parked now: ${who} moves it.`);
   }
   if (session.isRemote) throw remoteClient("parked");
@@ -150,7 +151,7 @@ function replyTo(id: number): Reply {
       const handed = answer instanceof Uint8Array ? [answer.buffer as ArrayBuffer] : [];
       port.postMessage({ kind: "answer", id, answer } satisfies Notice, handed);
     },
-    refuse: (reason) => tell({ kind: "refusal", id, reason }),
+    refuse: ({ code, message: reason }) => tell({ kind: "refusal", id, code, reason }),
   };
 }
 
@@ -166,7 +167,7 @@ function readMail(): void {
       if (!desk.obey(letter, reply)) reply.answer(obey(letter));
     } catch (thrown) {
       if (!(thrown instanceof FerryError)) throw thrown;
-      reply.refuse(thrown.message);
+      reply.refuse(thrown);
     }
   }
 }

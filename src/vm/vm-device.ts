@@ -48,7 +48,7 @@ export class VmDevice {
   }
 
   get move(): DeviceMove {
-    if (this.#move === null) throw notBegun;
+    if (this.#move === null) throw notBegun();
     return this.#move;
   }
 
@@ -83,7 +83,7 @@ export class VmDevice {
 
   /** A replied read comes behind every write that a vCPU has posted. */
   async fence(source: Qemu, ecam: number): Promise<void> {
-    if (this.#place === null) throw notBegun;
+    if (this.#place === null) throw notBegun();
     const [word] = await source.readWords(configAddress(ecam, this.#place), 1);
     this.#expectIdentity(word);
   }
@@ -102,7 +102,7 @@ export class VmDevice {
    */
   async learn(source: Qemu, place: PciFunction): Promise<void> {
     const config = this.#config;
-    if (config === null) throw notBegun;
+    if (config === null) throw notBegun();
     this.#place = place;
     const table = tablePlace(config, place);
     if (table === null) return;
@@ -116,13 +116,13 @@ export class VmDevice {
 
   /** A read of what it is. */
   identity(ecam: number): Access {
-    if (this.#place === null) throw notBegun;
+    if (this.#place === null) throw notBegun();
     return { at: configAddress(ecam, this.#place), size: 4 };
   }
 
   /** Throws unless `value` is what `identity` reads. */
   #expectIdentity(value: number | undefined): void {
-    if (this.#place === null) throw notBegun;
+    if (this.#place === null) throw notBegun();
     if (value !== idWord(this.#place)) throw this.#isNotAt(this.#place);
   }
 
@@ -137,7 +137,7 @@ export class VmDevice {
   }
 
   #writes(ecam: number): Write[] {
-    if (this.#config === null) throw notBegun;
+    if (this.#config === null) throw notBegun();
     return configWrites(this.#config, this.identity(ecam).at, this.#table);
   }
 
@@ -156,7 +156,7 @@ export class VmDevice {
 
   /** QEMU shows a base address only where it has memory behind it. */
   expectThere(there: PciFunction | undefined): void {
-    if (this.#place === null || there === undefined) throw notBegun;
+    if (this.#place === null || there === undefined) throw notBegun();
     if (placeText(there) !== placeText(this.#place)) {
       throw new FerryError("not-there", `${this.#id} is at ${placeText(there)} on the target.`);
     }
@@ -172,7 +172,7 @@ export class VmDevice {
 /** The first word of configuration space. */
 const idWord = ({ vendor, device }: PciFunction): number => device * 0x1_0000 + vendor;
 
-const notBegun = new FerryError("not-begun", "the device is not on its way.");
+const notBegun = (): FerryError => new FerryError("not-begun", "the device is not on its way.");
 
 /** A server that has not heard of what its VM was told to do. */
 export const doesNotServe = ({ path }: DeviceServer, qemu: Qemu): FerryError =>

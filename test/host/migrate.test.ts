@@ -236,7 +236,7 @@ describe("two hosts with a hello device", () => {
     expect(setState(device, MigState.stop)).toBeGreaterThanOrEqual(0);
     const end = await alice.migrate(await offered());
     expect(end).toMatchObject({ outcome: "kept", state: "STOP" });
-    expect(end.sentence).toContain("its vmm migrates it");
+    expect(end.sentence).toContain("its VMM migrates it");
     expect(setState(device, MigState.running)).toBeGreaterThanOrEqual(0);
     voyage.goOn();
     await voyage.works();

@@ -167,6 +167,9 @@ describe("who may have a device", () => {
 
   it.each([
     [["--remote", "tls://127.0.0.1:0"], /--remote needs --pki FOLDER and --peer NAME/],
+    [["--pki", "P", "--peer", "a"], /--pki and --peer are for --remote/],
+    [["--count", "0"], /--count 0 serves nothing/],
+    [["--count", "1e2"], /--count "1e2" is no whole number from 0 to 1024/],
     [["--remote", "unix:/x", "--pki", "P", "--peer", "a"], /unix:\/x is on this host/],
     [["--remote", "tls://:1", "--pki", "P", "--peer", "a"], /is no place/],
   ])("a command line that makes no sense: %j", async (args, sentence) => {

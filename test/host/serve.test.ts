@@ -1,11 +1,12 @@
 import { existsSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Connection } from "../../src/client/connection.ts";
 import { RemoteDevice } from "../../src/client/remote-device.ts";
 import { PciRegion } from "../../src/spec/vfio.ts";
 import { closeFd } from "../../src/sys/descriptors.ts";
 import { connectUnix, listenUnix, setNonBlocking, socketPair } from "../../src/sys/unix.ts";
+import { ferry as run } from "../cli/run.ts";
 import { Ferry, temporaryFolder, until } from "../support/ferry.ts";
 
 let folder: ReturnType<typeof temporaryFolder>;
@@ -179,4 +180,18 @@ test("a connection that sends half a VERSION and stays holds up nobody", async (
   expect(register(device, 0)).toBe(magic);
   device.close();
   for (const fd of silent) closeFd(fd);
+});
+
+test("a device is found by its socket however that is spelled", async () => {
+  const spelled = relative(process.cwd(), path);
+  await using _alice = await Ferry.start(["hello", "--socket-path", spelled]);
+  await using _bob = await Ferry.start(["hello", "--socket-path", `${path}.2`]);
+  const [dotted, other] = [join(folder.path, ".", "device.sock"), `${spelled}.2`];
+  for (const socket of [spelled, dotted, `./${spelled}`]) {
+    const status = await run("migrate", "status", socket, "--json");
+    expect(JSON.parse(status.output)).toMatchObject({ device: "hello" });
+    const there = await run("swap", socket, "--to", other);
+    expect(there).toMatchObject({ code: 0, errors: "" });
+    expect((await run("swap", other, "--to", socket)).code).toBe(0);
+  }
 });

@@ -235,7 +235,7 @@ describe("what is refused before anything is held", () => {
       return set(Feature.migDeviceState, state);
     };
     expect(to(MigState.stop)).toBeGreaterThanOrEqual(0);
-    await expect(swap(alice, { to: bob })).rejects.toThrow("its vmm migrates it");
+    await expect(swap(alice, { to: bob })).rejects.toThrow("its VMM migrates it");
     expect(to(MigState.running)).toBeGreaterThanOrEqual(0);
     expect(await swap(alice, { to: bob })).toMatchObject({ connected: true, trouble: "" });
     vmm.close();

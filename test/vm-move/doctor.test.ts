@@ -119,7 +119,10 @@ describe("a problem is named, with what to do", () => {
     [
       "a device without a migration driver",
       () =>
-        void (world.first.status = { error: "hello has no migration driver.", code: "refused" }),
+        void (world.first.status = {
+          error: "hello has no migration driver.",
+          code: "not-migratable",
+        }),
       ...(["acc", /no migration driver/, /--driver/] as const),
     ],
   ];

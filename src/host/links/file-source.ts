@@ -32,6 +32,7 @@ export class FileSource implements Link {
   #streams = false;
   #taken = false;
   #closed = false;
+  #refusal = "it was not taken, and nobody has said why.";
   #wake: () => void = () => {};
 
   private constructor(path: string, state: StateFile) {
@@ -51,6 +52,11 @@ export class FileSource implements Link {
     );
   }
 
+  /** Why nobody has it from here, as a sentence. */
+  get refusal(): string {
+    return this.#refusal;
+  }
+
   async send(frame: Frame): Promise<void> {
     if (this.#closed) throw new Error("it is closed");
     const message = decode(frame);
@@ -60,6 +66,7 @@ export class FileSource implements Link {
       this.#taken = true;
       this.#say.push({ say: "commit", token: this.hello.token });
     }
+    if (message?.say === "refuse") this.#refusal = message.sentence;
     if (message?.say === "own") this.#say.push({ say: "released", token: this.hello.token });
     // A refusal after COMMIT is durable: the file is the owner again.
     if (message?.say === "refuse" && this.#taken) {

@@ -18,6 +18,10 @@ export interface Offer {
 /** Where the randomness comes from; it must be fit for secrets. */
 export type Random = (bytes: number) => Uint8Array;
 
+/** What nobody guesses, in hexadecimal. */
+export const newToken = (random: Random): string =>
+  [...random(tokenBytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
 /** The same for every refusal: who guesses learns nothing. */
 const refusal = "no device is on offer here for this host and token";
 
@@ -42,7 +46,7 @@ export class Offers {
   }
 
   /** Makes a place for a device from the host `from`. */
-  put(from: string, lastsMs: number = offerMs, token: string = this.#token()): Offer {
+  put(from: string, lastsMs: number = offerMs, token: string = newToken(this.#random)): Offer {
     this.#expire();
     if (this.#offers.length >= offersMax) {
       throw new FerryError(
@@ -53,11 +57,6 @@ export class Offers {
     const offer = { token, from, endsMs: this.#now() + lastsMs };
     this.#offers.push(offer);
     return offer;
-  }
-
-  #token(): string {
-    const bytes = this.#random(tokenBytes);
-    return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
   /** The offer that fits, or why there is none. */

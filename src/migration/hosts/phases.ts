@@ -110,6 +110,16 @@ export async function undoPhases<C extends Stage>(
   }
 }
 
+/** Does what is left to do, one after the other, whatever becomes of each; `tell` hears of it. */
+export async function tidyUp(
+  steps: ReadonlyArray<() => Promise<unknown>>,
+  tell: Tell,
+): Promise<void> {
+  for (const step of steps) {
+    await step().catch((thrown: unknown) => tell({ kind: "note", why: messageOf(thrown) }));
+  }
+}
+
 /** Throws what a phase was abandoned for: whatever goes on after a wait asks first. */
 export function goOn(signal: AbortSignal): void {
   if (signal.aborted) throw signal.reason ?? new FerryError("cancelled", "it was cancelled.");

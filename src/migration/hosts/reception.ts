@@ -23,7 +23,11 @@ interface Knowledge {
 export interface ReceptionParts extends Omit<TargetParts, "at" | "tell" | "thaw"> {
   readonly offers: Offers;
   /** A source has come with a device: who hears what it tells, and how it is to end. */
-  arrives(hello: MessageOf<"hello">, peer: string): Pick<TargetParts, "tell" | "thaw">;
+  arrives(
+    hello: MessageOf<"hello">,
+    peer: string,
+    at: TargetParts["at"],
+  ): Pick<TargetParts, "tell" | "thaw">;
 }
 
 /**
@@ -81,11 +85,8 @@ export class Reception {
       await this.#judge(hello, talk);
       return null;
     }
-    const target = new Target(
-      { ...this.#parts, ...this.#parts.arrives(hello, talk.peer), at },
-      hello,
-      talk,
-    );
+    const how = this.#parts.arrives(hello, talk.peer, at);
+    const target = new Target({ ...this.#parts, ...how, at }, hello, talk);
     this.#remember(hello.token, target);
     return await target.run();
   }

@@ -69,22 +69,32 @@ export function dictionary<T>(reader: Reader<T>, max: number): Reader<Readonly<R
   };
 }
 
-type Shape = Readonly<Record<string, Reader<unknown>>>;
-type ReadShape<S extends Shape> = { readonly [K in keyof S]: Read<S[K]> };
+/** The fields of an object, by name. */
+export type Fields = Readonly<Record<string, Reader<unknown>>>;
+export type ReadFields<S extends Fields> = { readonly [K in keyof S]: Read<S[K]> };
+
+const fieldOf = (value: object, name: string): unknown =>
+  Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
 
 /** An object with these fields; others are left out. */
-export function object<S extends Shape>(shape: S): Reader<ReadShape<S>> {
+export function object<S extends Fields>(fields: S): Reader<ReadFields<S>> {
   return (value) => {
     if (typeof value !== "object" || value === null) return undefined;
     const result: Record<string, unknown> = {};
-    for (const [name, reader] of Object.entries(shape)) {
-      const own = Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
-      const read = reader(own);
+    for (const [name, reader] of Object.entries(fields)) {
+      const read = reader(fieldOf(value, name));
       if (read === undefined) return undefined;
       result[name] = read;
     }
-    return result as ReadShape<S>;
+    return result as ReadFields<S>;
   };
+}
+
+/** The first of an object's fields that is missing or makes no sense; null when all are right. */
+export function misfit(fields: Fields, value: object): string | null {
+  const wrong = ([name, reader]: readonly [string, Reader<unknown>]): boolean =>
+    reader(fieldOf(value, name)) === undefined;
+  return Object.entries(fields).find(wrong)?.[0] ?? null;
 }
 
 /** The value of a JSON text, or undefined. */

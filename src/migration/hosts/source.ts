@@ -13,11 +13,11 @@ import type { Link } from "./link.ts";
 import { dataBytesMax, type PhaseTime } from "./link-messages.ts";
 import { Pace } from "./pace.ts";
 import { type PausePoint, Pauses } from "./pause.ts";
-import { goOn, type Phase, runPhases, type Stage, undoPhases } from "./phases.ts";
+import { goOn, type Phase, runPhases, type Stage, tidyUp, undoPhases } from "./phases.ts";
 import { beginPrecopy, type PrecopyPolicy, runRounds } from "./precopy.ts";
 import { Progress } from "./progress.ts";
 import { Pump } from "./pump.ts";
-import { busy, guestReset, heldTooLong, tooLate } from "./refusals.ts";
+import { expectFree, guestReset, heldTooLong, tooLate } from "./refusals.ts";
 
 /** What a source works with. */
 export interface SourceParts {
@@ -221,9 +221,7 @@ export class Source implements Stage {
 
   async precheck(signal: AbortSignal): Promise<void> {
     const { port } = this.#parts;
-    const { state, master, resets } = await port.status();
-    if (master !== "none") throw busy(port.name, `its ${master} migrates it`);
-    if (state !== MigState.running) throw busy(port.name, `it is in ${migStateName(state)}`);
+    const { resets } = await expectFree(port, "be moved");
     this.#resets = resets;
     await port.claim();
     this.#claimed = true;
@@ -353,16 +351,14 @@ export class Source implements Stage {
     const { port, tell } = this.#parts;
     const { token } = this.#request;
     if (this.#settlement === null) return;
-    const steps: ReadonlyArray<() => Promise<unknown>> = [
+    const steps = [
       async () => this.#settlement?.conversation?.send({ say: "released", token }).catch(() => {}),
       async () => (this.#dropped ? port.still("drop") : null),
       () => port.reset(),
       async () => (this.#sealed ? port.seal(false, 0) : null),
       () => port.release(),
     ];
-    for (const step of steps) {
-      await step().catch((thrown: unknown) => tell({ kind: "note", why: messageOf(thrown) }));
-    }
+    await tidyUp(steps, tell);
     this.#hangUp();
   }
 

@@ -12,6 +12,7 @@ import { Pace } from "./pace.ts";
 import { goOn, type Phase, runPhases, type Stage } from "./phases.ts";
 import { Progress } from "./progress.ts";
 import { Intake } from "./pump.ts";
+import { expectFree } from "./refusals.ts";
 import { notUndecided, type TargetFate, Verdict } from "./target-verdict.ts";
 
 /** What a target works with. */
@@ -156,9 +157,7 @@ export class Target implements Stage {
 
   async offer(signal: AbortSignal): Promise<void> {
     const { port } = this.#parts;
-    const { state, master } = await port.status();
-    if (master !== "none") throw busy(port.name, `its ${master} migrates it`);
-    if (state !== MigState.running) throw busy(port.name, `it is in ${migStateName(state)}`);
+    await expectFree(port, "take a state");
     const misfit = await port.judge(this.#hello.compatibility);
     if (misfit !== null) throw new FerryError("incompatible", misfit);
     goOn(signal);
@@ -327,6 +326,3 @@ export class Target implements Stage {
 
 /** The phase's own budget ends these waits. */
 const endless = Number.POSITIVE_INFINITY;
-
-const busy = (device: string, why: string): FerryError =>
-  new FerryError("busy", `${device} cannot take a state now: ${why}.`);

@@ -300,7 +300,9 @@ describe("a file", () => {
     const bob = new TestHost([]);
     await bob.control.load({ from: `file:${path}` });
     bob.port.now = MigState.running;
-    await expect(bob.control.load({ from: `file:${copy}` })).rejects.toThrow("nothing came of it");
+    await expect(bob.control.load({ from: `file:${copy}` })).rejects.toThrow(
+      "this migration was here before.",
+    );
   });
 
   it("stays the owner when nobody can load it", async () => {

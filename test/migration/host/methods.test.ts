@@ -39,12 +39,13 @@ describe("the control socket", () => {
   it("moves a device, tells how it goes, and pauses", async () => {
     const alice = await served([1, 2, 3]);
     const bob = await served([]);
-    const listen = `unix:${join(folder.path, "bob.mig")}`;
+    const [other, listen] = ["other", "bob"].map((name) => `unix:${join(folder.path, name)}.mig`);
+    await bob.ask("migrate-offer", { from: "local", listen: other });
     const offer = (await bob.ask("migrate-offer", { from: "local", listen })) as {
       token: string;
       address: string;
     };
-    expect(await bob.ask("migrate-status")).toMatchObject({ offers: 1, migration: null });
+    expect(await bob.ask("migrate-status")).toMatchObject({ offers: 2, migration: null });
     const events: TimedEvent[] = [];
     const target = { to: offer.address, token: offer.token };
     expect(await alice.ask("migrate-precheck", target)).toMatchObject({ compatible: true });
@@ -58,7 +59,10 @@ describe("the control socket", () => {
     expect(isVerdict(events.at(-1) as TimedEvent)).toBe(true);
     await bob.host.hears(isVerdict);
     expect(await bob.ask("migrate-status")).toMatchObject({
-      migration: { side: "target", report: { outcome: { outcome: "moved", state: "RUNNING" } } },
+      migration: {
+        side: "target",
+        report: { address: listen, outcome: { outcome: "moved", state: "RUNNING" } },
+      },
     });
     for (const { host } of [alice, bob]) host.control.halt();
   });
@@ -84,6 +88,33 @@ describe("the control socket", () => {
         expect.objectContaining({ code, message: expect.stringMatching(/\S.*[.\w]$/) }),
       );
     }
+  });
+
+  it("names the field of a request that makes no sense", async () => {
+    const { ask } = await served([1]);
+    const wrong: Array<readonly [method: string, request: object, field: string]> = [
+      ["migrate", {}, "to"],
+      ["migrate", { to: "tls://bob:1", token: "5f1c" }, "token"],
+      ["migrate", { to: "tls://bob:1", downtimeMs: -1 }, "downtimeMs"],
+      ["migrate-resolve", { owner: "nobody" }, "owner"],
+    ];
+    for (const [method, request, field] of wrong) {
+      const sentence = `${method.replace("migrate-", "")}: ${field} is missing or makes no sense.`;
+      await expect(ask(method, request)).rejects.toThrow(sentence);
+    }
+  });
+
+  it("loads nothing into a device that is leaving, which leaves all the same", async () => {
+    const { host, ask } = await served([1, 2]);
+    const [kept, to] = ["old", "new"].map((name) => `file:${join(folder.path, `${name}.state`)}`);
+    expect(await ask("migrate", { to: kept })).toMatchObject({ outcome: "moved" });
+    host.port.now = MigState.running;
+    const moved = ask("migrate", { to, pauseBefore: ["freeze"] }) as Promise<Finished>;
+    await host.hears(({ kind }) => kind === "paused");
+    await expect(ask("migrate-load", { from: kept })).rejects.toMatchObject({ code: "busy" });
+    await expect(ask("migrate", { to: `${to}.2` })).rejects.toMatchObject({ code: "busy" });
+    await ask("migrate-continue");
+    expect(await moved).toMatchObject({ outcome: "moved" });
   });
 
   it("ends only the migration that an operator has looked at", async () => {
