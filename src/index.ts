@@ -13,7 +13,15 @@ export { array, struct, u8, u16, u32, u53 } from "./base/struct.ts";
 export { Connection } from "./client/connection.ts";
 export { GuestRam } from "./client/guest-ram.ts";
 export { RemoteDevice } from "./client/remote-device.ts";
-export { msi, msix, pciExpress, powerManagement } from "./device/capabilities.ts";
+export {
+  deviceSerialNumber,
+  msi,
+  msix,
+  pciExpress,
+  powerManagement,
+  vendorSpecific,
+  vendorSpecificExtended,
+} from "./device/capabilities.ts";
 export { MigrationRegionV1 } from "./device/migration-region-v1.ts";
 export { PciModel } from "./device/pci-model.ts";
 export type * from "./device/vfio-device.ts";

@@ -20,7 +20,6 @@ const floors = [
   ["devices"],
   ["migration"],
   ["server", "client"],
-  ["kernel"],
   ["conform"],
   ["guest"],
   ["host"],

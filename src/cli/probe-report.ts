@@ -20,7 +20,7 @@ const hex = (value: number, digits = 1): string => `0x${value.toString(16).padSt
 const units = ["bytes", "KiB", "MiB", "GiB", "TiB"] as const;
 
 /** A size as people say it, exact: `64 KiB`, `100 bytes`. */
-export function sizeText(bytes: number): string {
+function sizeText(bytes: number): string {
   let value = bytes;
   let unit = 0;
   while (value >= 1024 && value % 1024 === 0 && unit < units.length - 1) {

@@ -5,7 +5,7 @@ import { print, printJson } from "./output.ts";
 import { accessesOf, accessWidths, findRegion, refused } from "./region-access.ts";
 
 /** Bytes that one `ferry read` prints at most. */
-export const readBytesMax = 16 * 1024 * 1024;
+const readBytesMax = 16 * 1024 * 1024;
 
 interface ReadOptions extends ServerOptions {
   readonly width?: string;

@@ -198,18 +198,6 @@ export class Peer {
     this.done(deviceGetInfo());
   }
 
-  /** The server closes the connection, perhaps after what it still had to say. */
-  endsSoon(): void {
-    for (let i = 0; i < 64; i++) {
-      const received = this.client.receive(this.#timeoutMs);
-      if (received === "closed") return;
-      if (typeof received === "string") {
-        throw new Mismatch("the end of the connection", describeReceived(received));
-      }
-    }
-    throw new Mismatch("the end of the connection", "more messages");
-  }
-
   /** Closes the connection and every descriptor that came over it. */
   close(): void {
     for (const fd of this.#fds.splice(0)) closeFd(fd);

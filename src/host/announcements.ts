@@ -7,7 +7,7 @@ const laterMs = 50;
 const awaited: readonly string[] = ["save", "thaw"];
 
 /** True for what somebody acts on at once. */
-export function isAwaited(event: TimedEvent): boolean {
+function isAwaited(event: TimedEvent): boolean {
   if (event.kind === "progress") return false;
   if (event.kind !== "phase") return true;
   return event.step === "ends" ? awaited.includes(event.phase) : event.step !== "begins";

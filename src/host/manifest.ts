@@ -61,11 +61,11 @@ const manifestShape: s.Reader<Manifest> = s.object({
 });
 
 /** Names a version for people; the oldest ones say none. */
-export const versionText = (version: string): string =>
+const versionText = (version: string): string =>
   version === "" ? "an unknown version" : `version ${version}`;
 
 /** Says that two processes hand over in different formats. */
-export const otherFormat = (who: string, version: string, format: number): FerryError =>
+const otherFormat = (who: string, version: string, format: number): FerryError =>
   new FerryError(
     "other-format",
     `${who}, ${versionText(version)}, hands over in format ${format}, this one in format ` +

@@ -162,8 +162,6 @@ export const PciExpress = registers("PCI Express capability", 0x3c, {
 
 /** Device/Port Type of the PCI Express capability [7.5.3.2]. */
 export const PciExpressType = { endpoint: 0, legacyEndpoint: 1, integratedEndpoint: 9 } as const;
-/** Max_Payload_Size and Max_Read_Request_Size: 128 bytes doubled so many times [7.5.3.3]. */
-export const MaxPayload = { bytes128: 0, bytes256: 1, bytes512: 2 } as const;
 /** Link speeds and widths [7.5.3.6]. */
 export const LinkSpeed = { gt2_5: 1, gt5: 2, gt8: 3, gt16: 4 } as const;
 /** Value of PMC's version field [7.5.2.1]. */
@@ -259,9 +257,8 @@ export const Msix = registers("MSI-X capability", 12, {
     doc: "the pending bits",
   },
 });
-/** Bytes of one entry of the MSI-X table, and of a group of 64 pending bits [7.7.2.2, 7.7.2.3]. */
+/** Bytes of one entry of the MSI-X table [7.7.2.2]. */
 export const msixEntryBytes = 16;
-export const msixPendingBytes = 8;
 
 /** Vendor-Specific Capability, its head [7.9.4]; `LENGTH` counts it and the vendor's bytes. */
 export const VendorSpecific = registers("vendor-specific capability", 4, {

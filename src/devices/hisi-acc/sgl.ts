@@ -3,7 +3,7 @@ import { SglEntry, SglHeader, sglEntriesMax } from "../../spec/hisi-sgl.ts";
 import type { GuestReader, GuestWrite } from "./engine.ts";
 
 /** What `Segments.readList` answers for a list that counts no entry or too many. */
-export const malformedList = 1;
+const malformedList = 1;
 
 const headBytes = SglHeader.size + SglEntry.size;
 const listBytesMax = SglHeader.size + sglEntriesMax * SglEntry.size;

@@ -95,7 +95,6 @@ type BodyOf<N extends MessageName> =
 /** A message as code reads it: `{ say: "end", bytes: 4096 }`. */
 export type Message = { [N in MessageName]: { readonly say: N } & BodyOf<N> }[MessageName];
 export type MessageOf<N extends MessageName> = Extract<Message, { say: N }>;
-export type Compatible = s.Read<typeof compatibility>;
 export type PhaseTime = s.Read<typeof phaseTime>;
 
 const byType = new Map<number, MessageName>(

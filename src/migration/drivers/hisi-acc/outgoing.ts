@@ -28,10 +28,9 @@ function encode<T>(
 }
 
 export const matchBytes = (match: Match): Uint8Array => encode(AccMatch, [match]);
-export const vfDataBytes = (data: VfData): Uint8Array => encode(AccVfData, [data]);
-export const queuesBytes = (queues: readonly QueueState[]): Uint8Array =>
-  encode(QueueEntry, queues);
-export const functionBytes = (entry: FunctionState): Uint8Array => encode(FunctionEntry, [entry]);
+const vfDataBytes = (data: VfData): Uint8Array => encode(AccVfData, [data]);
+const queuesBytes = (queues: readonly QueueState[]): Uint8Array => encode(QueueEntry, queues);
+const functionBytes = (entry: FunctionState): Uint8Array => encode(FunctionEntry, [entry]);
 
 /** PRE_COPY's only section. */
 export const matchSection = (match: Match): Section => section(AccSection.match, matchBytes(match));
