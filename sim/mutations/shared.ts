@@ -9,8 +9,8 @@ export const takesTokenTwice: Mutation = {
   what: "a token is good as often as somebody says it",
   patch: () =>
     replace(Offers.prototype, "take", {
-      value(this: Offers, token: string, peer: string) {
-        return this.find(token, peer);
+      value(this: Offers, token: string, names: readonly string[]) {
+        return this.find(token, names);
       },
     }),
 };

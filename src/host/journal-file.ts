@@ -4,6 +4,7 @@ import { crc32 } from "node:zlib";
 import { FerryError, messageOf } from "../base/errors.ts";
 import {
   decisions,
+  expectFollows,
   type Journal,
   type JournalRecord,
   journalRecord,
@@ -104,6 +105,7 @@ export class JournalFile implements Journal {
 
   async #append(record: JournalRecord): Promise<void> {
     if (this.#end !== null) throw new FerryError("no-journal", this.#end);
+    expectFollows(this, record);
     const line = Buffer.from(lineOf(record));
     try {
       await writeWhole(this.#file, line);
@@ -132,11 +134,11 @@ export class JournalFile implements Journal {
 
   /** Leaves out what nobody asks for any more. The old file counts until the new one is durable. */
   async #compact(): Promise<void> {
-    const kept = withoutOld(this.#records);
-    if (kept.length === this.#records.length) return;
     const path = `${this.path}.new`;
-    const text = Buffer.from(kept.map(lineOf).join(""));
     try {
+      const kept = withoutOld(this.#records);
+      if (kept.length === this.#records.length) return;
+      const text = Buffer.from(kept.map(lineOf).join(""));
       const file = await open(path, "w", 0o600);
       await writeWhole(file, text);
       await file.sync();

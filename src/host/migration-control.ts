@@ -5,6 +5,7 @@ import type { MigrationEvent, Outcome, Tell, TimedEvent } from "../migration/hos
 import { greet } from "../migration/hosts/greeting.ts";
 import {
   type Fate,
+  fateOf,
   type Journal,
   type JournalRecord,
   recover,
@@ -23,7 +24,7 @@ import { formatAddress, parseAddress } from "./links/address.ts";
 import { FileSource } from "./links/file-source.ts";
 import { filePeer } from "./links/file-target.ts";
 import { type LinkFactory, type Place, peerOf } from "./links/link-factory.ts";
-import type { Listener } from "./links/listener.ts";
+import { Listeners } from "./links/listeners.ts";
 import { placeOf, readRequest } from "./migration-requests.ts";
 
 /** What a device's migration is run with. */
@@ -60,7 +61,7 @@ export class MigrationControl {
   readonly #budgets: Budgets;
   readonly #offers: Offers;
   readonly #reception: Reception;
-  readonly #listeners = new Map<string, Listener>();
+  readonly #listeners: Listeners;
   readonly #hearers = new Set<Hear>();
   /** How targets are set going, by token. */
   readonly #thaws = new Map<string, TargetParts["thaw"]>();
@@ -69,13 +70,14 @@ export class MigrationControl {
   #leaves = false;
 
   constructor(parts: ControlParts) {
-    const { clock, random, port, journal, budgets = defaultBudgets } = parts;
+    const { clock, random, port, journal, links, budgets = defaultBudgets } = parts;
     this.#parts = parts;
     this.#budgets = budgets;
     this.#offers = new Offers(random, () => clock.now());
     const offers = this.#offers;
     const arrives: ReceptionParts["arrives"] = (...come) => this.#arrives(...come);
     this.#reception = new Reception({ port, journal, clock, budgets, offers, arrives });
+    this.#listeners = new Listeners(links, (link, at) => void this.#reception.serve(link, at));
   }
 
   /**
@@ -114,8 +116,9 @@ export class MigrationControl {
     }
     if (record.peer === filePeer) return;
     const pki = record.pki === "" ? undefined : record.pki;
-    await this.#listen({ address: parseAddress(record.address), pki }).catch((thrown: unknown) => {
-      this.#note(`The source of ${record.device} cannot ask here: ${messageOf(thrown)}`);
+    const place = { address: parseAddress(record.address), pki };
+    await this.#listeners.soon(place, this.#parts.clock, this.#budgets.askLastMs, (why) => {
+      this.#note(`The source of ${record.device} cannot ask here yet: ${why}`);
     });
   }
 
@@ -130,7 +133,7 @@ export class MigrationControl {
 
   /** What comes of everything that goes on is left to the next process. */
   halt(): void {
-    for (const listener of this.#listeners.values()) listener.close();
+    this.#listeners.close();
     this.#run?.source?.halt();
     for (const target of this.#reception.targets.values()) target.halt();
   }
@@ -141,6 +144,7 @@ export class MigrationControl {
     const place = placeOf(wanted);
     const token = this.#tokenFor(place, wanted.token);
     this.#expectHere();
+    this.#expectNew(token);
     this.#leaves = true;
     try {
       const address = formatAddress(place.address);
@@ -165,6 +169,13 @@ export class MigrationControl {
   #expectHere(): void {
     if (!this.#leaves) return;
     throw new FerryError("busy", `${this.#parts.port.name} is being migrated already.`);
+  }
+
+  /** What was decided once is not decided again. */
+  #expectNew(token: string): void {
+    if (fateOf(this.#parts.journal, "source", token) === null) return;
+    const why = `migration ${token} has been decided: have the target make another offer.`;
+    throw new FerryError("used", why);
   }
 
   /** Takes part in a migration to its end, whoever stops listening meanwhile. */
@@ -233,22 +244,10 @@ export class MigrationControl {
   async offer(request: object): Promise<{ token: string; address: string; lastsMs: number }> {
     const { from, listen, pki, lastsMs, thaw } = readRequest("offer", request);
     const place = { address: parseAddress(listen), pki: pki === "" ? undefined : pki };
-    const listener = await this.#listen(place);
+    const listener = await this.#listeners.at(place);
     const { token } = this.#offers.put(from, lastsMs);
     this.#thaws.set(token, thaw);
     return { token, address: formatAddress(listener.address), lastsMs };
-  }
-
-  async #listen(place: Place): Promise<Listener> {
-    const there = this.#listeners.get(formatAddress(place.address));
-    if (there !== undefined) return there;
-    let at = { address: formatAddress(place.address), pki: place.pki ?? "" };
-    const listener = await this.#parts.links.listen(place, (link) => {
-      void this.#reception.serve(link, at);
-    });
-    at = { ...at, address: formatAddress(listener.address) };
-    this.#listeners.set(at.address, listener);
-    return listener;
   }
 
   /** Takes the device out of a file. */
@@ -361,7 +360,7 @@ export class MigrationControl {
       port: await port.status(),
       compatibility: await port.compatibility(),
       offers: this.#offers.size,
-      listening: [...this.#listeners.keys()],
+      listening: this.#listeners.addresses,
       migration:
         run === null
           ? null

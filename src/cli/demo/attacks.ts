@@ -89,9 +89,12 @@ function knock({ migrationPort }: Scene): Promise<boolean> {
       rejectUnauthorized: false,
     });
     socket.setTimeout(answerMs, () => socket.destroy());
+    // Where nobody listens nobody has refused anything.
+    let isThere = false;
+    socket.once("connect", () => (isThere = true));
     socket.once("data", () => resolve(false));
-    socket.once("error", () => resolve(true));
-    socket.once("close", () => resolve(true));
+    socket.on("error", () => {});
+    socket.once("close", () => resolve(isThere));
     socket.write(randomBytes(garbageBytes));
   });
 }

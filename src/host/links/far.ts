@@ -30,12 +30,12 @@ export async function serveFar(
   place: FarPlace & { readonly peer: string },
   refused: (peer: string) => void,
 ): Promise<Listener> {
-  return await acceptTls(tlsOf(place.address), readIdentity(place.pki), (peer, socket) => {
-    if (peer === place.peer) {
+  return await acceptTls(tlsOf(place.address), readIdentity(place.pki), (names, socket) => {
+    if (names.includes(place.peer)) {
       host.greet(new Conduit(socket).fd, device);
       return;
     }
-    refused(peer);
+    refused(names.join(", "));
     socket.destroy();
   });
 }

@@ -55,7 +55,9 @@ export const hostLinks: LinkFactory = {
   async listen(place, greet) {
     const { address } = place;
     if (address.kind === "tls") {
-      return await listenTls(address, readIdentity(pkiOf(place)), greet);
+      const identity = () => readIdentity(pkiOf(place));
+      const listener = await listenTls(address, identity(), greet);
+      return { ...listener, renew: () => listener.become(identity()) };
     }
     if (address.kind === "unix") return await listenUnixLink(address.path, greet);
     throw new FerryError("usage", "nobody calls at a file: load it with ferry migrate load.");

@@ -8,9 +8,13 @@ const unreadMax = 2;
 /** How long a side that has ended a link waits for the other one to have heard it. */
 export const lingerMs = 2000;
 
+/** What the other side is called: at least one name, and each is proved. */
+export type Names = readonly [peer: string, ...others: string[]];
+
 /** Frames over a connected stream socket, whatever it is made of. */
 export class StreamLink implements Link {
   readonly peer: string;
+  readonly otherNames: readonly string[];
   readonly #socket: Socket;
   readonly #reader: FrameReader;
   readonly #frames: Frame[] = [];
@@ -22,8 +26,9 @@ export class StreamLink implements Link {
   #closed = false;
 
   /** `reader` cuts out of what comes the frames that `take` is told of. */
-  constructor(peer: string, socket: Socket, reader: FrameReader) {
+  constructor([peer, ...others]: Names, socket: Socket, reader: FrameReader) {
     this.peer = peer;
+    this.otherNames = others;
     this.#reader = reader;
     this.#socket = socket;
     socket.on("error", (error) => this.#end(error.message));
@@ -32,9 +37,9 @@ export class StreamLink implements Link {
   }
 
   /** Reads what comes as `data`, which is copied to where it belongs. */
-  static over(peer: string, socket: Socket): StreamLink {
+  static over(names: Names, socket: Socket): StreamLink {
     const reader: FrameReader = new FrameReader((frame) => link.take(frame));
-    const link = new StreamLink(peer, socket, reader);
+    const link = new StreamLink(names, socket, reader);
     const spent = new SpentBuffers();
     socket.on("data", (bytes: Uint8Array) => {
       reader.copy(bytes);

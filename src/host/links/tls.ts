@@ -1,11 +1,13 @@
 import { readFileSync } from "node:fs";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import { connect, createServer, type PeerCertificate, type TLSSocket } from "node:tls";
 import { FerryError, messageOf } from "../../base/errors.ts";
 import type { Link } from "../../migration/hosts/link.ts";
+import { filePeer } from "./file-target.ts";
 import type { Listener } from "./listener.ts";
-import { StreamLink } from "./stream-link.ts";
+import { type Names, StreamLink } from "./stream-link.ts";
+import { localPeer } from "./unix.ts";
 
 /** The files of a folder that `ferry pki` makes for a host. */
 export const pkiFiles = { ca: "ca.pem", cert: "host.pem", key: "host.key" } as const;
@@ -21,7 +23,10 @@ export interface TlsPlace {
 
 /** How long a caller may take to show who it is. */
 const handshakeTimeout = 10_000;
-const connectionsMax = 16;
+/** Callers at once that have not shown yet who they are; the oldest makes place for the next. */
+export const unnamedMax = 64;
+/** Names that no certificate gives: who calls by them is on this host. */
+const ownNames: readonly string[] = [localPeer, filePeer];
 const minVersion = "TLSv1.3";
 
 /** Reads a host's folder. */
@@ -82,7 +87,7 @@ export async function connectTls<T>(
 
 /** Makes a link to a host that must prove to be `peer`. */
 export function dialTls(place: TlsPlace, peer: string, identity: Identity): Promise<Link> {
-  return connectTls(place, peer, identity, (socket) => StreamLink.over(peer, socket));
+  return connectTls(place, peer, identity, (socket) => StreamLink.over([peer], socket));
 }
 
 /** Listens for links of hosts that prove who they are. */
@@ -90,16 +95,50 @@ export function listenTls(
   place: TlsPlace,
   identity: Identity,
   greet: (link: Link) => void,
-): Promise<Listener> {
-  return acceptTls(place, identity, (peer, socket) => greet(StreamLink.over(peer, socket)));
+): Promise<TlsListener> {
+  return acceptTls(place, identity, (names, socket) => greet(StreamLink.over(names, socket)));
 }
 
-/** Listens for hosts that prove who they are by a certificate of the same authority. */
+/** A place where hosts arrive that have proved who they are. */
+export interface TlsListener extends Listener {
+  /** From here on this host shows another certificate, and believes another authority. */
+  become(identity: Identity): void;
+}
+
+/** A connection by where it comes from: its raw and its encrypted socket are two objects. */
+const callerOf = ({ remoteAddress, remotePort }: Socket): string =>
+  `${remoteAddress} ${remotePort}`;
+
+/**
+ * Who has connected and not shown who it is. Silence costs a caller nothing, so a newcomer is never
+ * turned away for it: the oldest is.
+ */
+class Unnamed {
+  readonly #sockets = new Map<string, Socket>();
+
+  add(socket: Socket): void {
+    const [oldest] = this.#sockets.values();
+    if (this.#sockets.size >= unnamedMax) oldest?.destroy();
+    const caller = callerOf(socket);
+    this.#sockets.set(caller, socket);
+    socket.once("close", () => this.#sockets.delete(caller));
+  }
+
+  /** It has shown who it is. */
+  remove(socket: Socket): void {
+    this.#sockets.delete(callerOf(socket));
+  }
+}
+
+/**
+ * Listens for hosts that prove who they are by a certificate of the same authority; `greet` hears
+ * all of its names, at least one.
+ */
 export async function acceptTls(
   place: TlsPlace,
   identity: Identity,
-  greet: (peer: string, socket: TLSSocket) => void,
-): Promise<Listener> {
+  greet: (names: Names, socket: TLSSocket) => void,
+): Promise<TlsListener> {
   const options = {
     ...identity,
     minVersion,
@@ -107,16 +146,19 @@ export async function acceptTls(
     requestCert: true,
     rejectUnauthorized: true,
   } as const;
+  const unnamed = new Unnamed();
   const server = createServer(options, (socket: TLSSocket) => {
-    const [peer] = namesOf(socket.getPeerCertificate());
+    unnamed.remove(socket);
+    const names = namesOf(socket.getPeerCertificate()).filter((name) => !ownNames.includes(name));
+    const [peer, ...others] = names;
     if (peer === undefined) {
       socket.destroy();
       return;
     }
     socket.setNoDelay(true);
-    greet(peer, socket);
+    greet([peer, ...others], socket);
   });
-  server.maxConnections = connectionsMax;
+  server.on("connection", (socket) => unnamed.add(socket));
   server.on("tlsClientError", (_error, socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     const where = `${place.host}:${place.port}`;
@@ -127,5 +169,9 @@ export async function acceptTls(
   });
   const { port } = server.address() as AddressInfo;
   const address = { kind: "tls", host: place.host, port } as const;
-  return { address, close: () => server.close() };
+  return {
+    address,
+    close: () => server.close(),
+    become: (other) => server.setSecureContext({ ...other, minVersion }),
+  };
 }

@@ -24,7 +24,7 @@ function direct(): { onread: object; linkOf(socket: Socket): StreamLink } {
         return link?.readOn() ?? false;
       },
     },
-    linkOf: (socket) => (link = new StreamLink(localPeer, socket, reader)),
+    linkOf: (socket) => (link = new StreamLink([localPeer], socket, reader)),
   };
 }
 

@@ -28,6 +28,7 @@ export class Conversation {
   readonly #link: Link;
   readonly #clock: Clock;
   readonly #budgets: Budgets;
+  #peer: string;
   readonly #queue: Message[] = [];
   readonly #over = new AbortController();
   #lost: FerryError | null = null;
@@ -39,14 +40,26 @@ export class Conversation {
 
   constructor(link: Link, clock: Clock, budgets: Budgets) {
     this.#link = link;
+    this.#peer = link.peer;
     this.#clock = clock;
     this.#budgets = budgets;
     void this.#listen();
     void this.#watch();
   }
 
+  /** Who the other side is; of several names the one by which it was recognised. */
   get peer(): string {
-    return this.#link.peer;
+    return this.#peer;
+  }
+
+  /** All that the other side is called. */
+  get names(): readonly string[] {
+    return [this.#link.peer, ...(this.#link.otherNames ?? [])];
+  }
+
+  /** It is known by this one of its names. */
+  recognise(name: string): void {
+    this.#peer = name;
   }
 
   /** Given when it is over; the reason says why. */

@@ -61,8 +61,8 @@ export interface Journal {
   /** Everything that is durable, oldest first. */
   readonly records: readonly JournalRecord[];
   /**
-   * Done when it is durable. When it rejects, the record is not there and never will be, or the
-   * journal is at an end and takes nothing any more.
+   * Done when it is durable. What contradicts the records is refused. When it rejects, the record
+   * is not there and never will be, or the journal is at an end and takes nothing any more.
    */
   append(record: JournalRecord): Promise<void>;
 }
@@ -100,9 +100,18 @@ export function recover(records: readonly JournalRecord[]): Fate[] {
   return [...fates.values()];
 }
 
+/** Throws when a journal that has this record too would contradict itself. */
+export function expectFollows(journal: Journal, record: JournalRecord): void {
+  recover([...recordsOf(journal, decisions[record.decision].side, record.token), record]);
+}
+
+function recordsOf({ records }: Journal, side: Side, tokenText: string): JournalRecord[] {
+  return records.filter(
+    ({ token: other, decision }) => other === tokenText && decisions[decision].side === side,
+  );
+}
+
 /** What the journal says of one migration; null when it knows nothing of it. */
 export function fateOf(journal: Journal, side: Side, tokenText: string): Fate | null {
-  const own = ({ token: other, decision }: JournalRecord): boolean =>
-    other === tokenText && decisions[decision].side === side;
-  return recover(journal.records.filter(own))[0] ?? null;
+  return recover(recordsOf(journal, side, tokenText))[0] ?? null;
 }

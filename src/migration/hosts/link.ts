@@ -13,6 +13,8 @@ export interface Frame {
 export interface Link {
   /** Who the other side is, as the link has verified it. */
   readonly peer: string;
+  /** Further names of it that are verified as well. */
+  readonly otherNames?: readonly string[];
   /**
    * Done when it is on its way, not when it has arrived: its payload may be used again then.
    * Rejects when the link is lost. Several may wait at once: frames go out as they were given.

@@ -59,20 +59,20 @@ export class Offers {
     return offer;
   }
 
-  /** The offer that fits, or why there is none. */
-  find(token: string, peer: string): Offer | string {
+  /** The offer that fits a host with these names, or why there is none. */
+  find(token: string, names: readonly string[]): Offer | string {
     this.#expire();
     let found: Offer | null = null;
     for (const offer of this.#offers) {
       const fits = sameText(offer.token, token);
-      if (fits && offer.from === peer) found = offer;
+      if (fits && names.includes(offer.from)) found = offer;
     }
     return found ?? refusal;
   }
 
   /** Uses up the offer that fits, or says why there is none. */
-  take(token: string, peer: string): Offer | string {
-    const found = this.find(token, peer);
+  take(token: string, names: readonly string[]): Offer | string {
+    const found = this.find(token, names);
     if (typeof found !== "string") this.withdraw(found.token);
     return found;
   }

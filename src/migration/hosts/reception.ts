@@ -1,14 +1,14 @@
 import { FerryError, messageOf } from "../../base/errors.ts";
 import { Conversation } from "./conversation.ts";
 import type { Outcome } from "./events.ts";
-import { fateOf, type JournalRecord } from "./journal.ts";
+import { type Fate, fateOf, type JournalRecord } from "./journal.ts";
 import type { Link } from "./link.ts";
 import { type MessageOf, protocolVersion } from "./link-messages.ts";
 import type { Offers } from "./offers.ts";
 import { Target, type TargetParts } from "./target.ts";
 import { type TargetFate, Verdict } from "./target-verdict.ts";
 
-/** Links at once on which nothing complete was said yet. */
+/** Links of one host at once on which nothing complete was said yet, or only a question. */
 export const strangersMax = 8;
 /** Migrations whose targets are remembered beside the journal. */
 const targetsMax = 64;
@@ -37,7 +37,8 @@ export interface ReceptionParts extends Omit<TargetParts, "at" | "tell" | "thaw"
 export class Reception {
   readonly #parts: ReceptionParts;
   readonly #targets = new Map<string, Target>();
-  #strangers = 0;
+  /** How many there are of each host. */
+  readonly #strangers = new Map<string, number>();
 
   constructor(parts: ReceptionParts) {
     this.#parts = parts;
@@ -50,19 +51,17 @@ export class Reception {
 
   /** Serves one link to its end. What came of the migration; null when there was none. */
   async serve(link: Link, at: TargetParts["at"]): Promise<Outcome | null> {
-    if (this.#strangers >= strangersMax) {
+    const { peer } = link;
+    if ((this.#strangers.get(peer) ?? 0) >= strangersMax) {
       link.close();
       return null;
     }
     const { clock, budgets } = this.#parts;
     const talk = new Conversation(link, clock, budgets);
     try {
-      this.#strangers += 1;
-      const first = await talk
-        .next(["hello", "query"], budgets.greetMs)
-        .finally(() => (this.#strangers -= 1));
-      if (first.say === "hello") return await this.#welcome(first, talk, at);
-      await this.#answer(first.token, talk);
+      this.#countStrangers(peer, 1);
+      const hello = await this.#hear(talk).finally(() => this.#countStrangers(peer, -1));
+      if (hello !== null) return await this.#welcome(hello, talk, at);
     } catch (thrown) {
       if (!(thrown instanceof FerryError)) throw thrown;
     } finally {
@@ -71,12 +70,26 @@ export class Reception {
     return null;
   }
 
+  #countStrangers(peer: string, more: number): void {
+    const count = (this.#strangers.get(peer) ?? 0) + more;
+    if (count === 0) this.#strangers.delete(peer);
+    else this.#strangers.set(peer, count);
+  }
+
+  /** What is said first; null for a question, once it is answered. */
+  async #hear(talk: Conversation): Promise<MessageOf<"hello"> | null> {
+    const first = await talk.next(["hello", "query"], this.#parts.budgets.greetMs);
+    if (first.say === "hello") return first;
+    await this.#answer(first.token, talk);
+    return null;
+  }
+
   async #welcome(
     hello: MessageOf<"hello">,
     talk: Conversation,
     at: TargetParts["at"],
   ): Promise<Outcome | null> {
-    const misfit = this.#misfit(hello, talk.peer);
+    const misfit = this.#misfit(hello, talk);
     if (misfit !== null) {
       await talk.send({ say: "refuse", sentence: misfit });
       return null;
@@ -88,18 +101,25 @@ export class Reception {
     const how = this.#parts.arrives(hello, talk.peer, at);
     const target = new Target({ ...this.#parts, ...how, at }, hello, talk);
     this.#remember(hello.token, target);
-    return await target.run();
+    const outcome = await target.run();
+    // Nothing was decided, and there is nothing that anybody could ask.
+    if (target.fate === null && !target.undecided) this.#targets.delete(hello.token);
+    return outcome;
   }
 
   /** Why this HELLO gets no place; null when it has one, which is used up unless it only asks. */
-  #misfit({ protocol, token, purpose }: MessageOf<"hello">, peer: string): string | null {
+  #misfit({ protocol, token, purpose }: MessageOf<"hello">, talk: Conversation): string | null {
     if (protocol !== protocolVersion) {
       return `protocol version ${protocol} is not spoken here; it is ${protocolVersion}.`;
     }
     const { offers, journal } = this.#parts;
-    if (fateOf(journal, "target", token) !== null) return "this migration was here before.";
-    const offer = purpose === "migrate" ? offers.take(token, peer) : offers.find(token, peer);
-    return typeof offer === "string" ? `${offer}.` : null;
+    const before = fateOf(journal, "target", token);
+    if (before !== null) return wasHere(before);
+    const { names } = talk;
+    const offer = purpose === "migrate" ? offers.take(token, names) : offers.find(token, names);
+    if (typeof offer === "string") return `${offer}.`;
+    talk.recognise(offer.from);
+    return null;
   }
 
   async #judge({ compatibility }: MessageOf<"hello">, talk: Conversation): Promise<void> {
@@ -119,7 +139,7 @@ export class Reception {
 
   /** Tells the source what became of its device, and hears that it was heard. */
   async #answer(token: string, talk: Conversation): Promise<void> {
-    const knowledge = await this.#know(token, talk.peer);
+    const knowledge = await this.#know(token, talk.names);
     await talk.send({ say: "answer", ...knowledge });
     if (knowledge.fate === "undecided") return;
     await talk.next(["released"], this.#parts.budgets.releaseMs);
@@ -127,9 +147,9 @@ export class Reception {
   }
 
   /** A source that asks has lost its link, so nothing can come of a COMMIT that is under way. */
-  async #know(token: string, peer: string): Promise<Knowledge> {
+  async #know(token: string, names: readonly string[]): Promise<Knowledge> {
     const record = fateOf(this.#parts.journal, "target", token)?.record;
-    if (record === undefined || record.peer !== peer) return unknown;
+    if (record === undefined || !names.includes(record.peer)) return unknown;
     const live = this.#targets.get(token);
     try {
       const fate = await (live?.decide("never", "protocol") ?? this.settle(record));
@@ -150,6 +170,11 @@ export class Reception {
     const record = fateOf(journal, "target", token)?.record;
     return record === undefined ? null : new Verdict(journal, clock, record);
   }
+}
+
+function wasHere({ decision }: Fate): string {
+  const ended = decision === "own" ? "and has moved" : "and did not get in: try another host";
+  return `this migration was here before, ${ended}.`;
 }
 
 const unknown: Knowledge = {

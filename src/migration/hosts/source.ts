@@ -315,24 +315,29 @@ export class Source implements Stage {
     await this.#talk.next(["validated"], budgets.transferMs, signal);
   }
 
-  /** From `#decided` on a cancellation is refused, so nothing takes this phase apart. */
+  /**
+   * Until COMMIT is said there is a way back, whatever the device or the disk does. From `#decided`
+   * on a cancellation is refused, so nothing takes this phase apart.
+   */
   async handOver(signal: AbortSignal): Promise<void> {
-    const { port } = this.#parts;
+    const { clock, budgets } = this.#parts;
+    goOn(signal);
+    const wait = { what: "sealing the device and its record", budgetMs: budgets.saveMs };
+    await within(clock, { ...wait, cancel: signal }, handled(this.#seal()));
     goOn(signal);
     this.#decided = true;
-    try {
-      this.#sealed = await port.seal(true, this.#resets);
-      if (!this.#sealed) throw guestReset(port.name);
-      await this.#handOver.prepared;
-    } catch (thrown) {
-      this.#decided = false;
-      throw thrown;
-    }
     this.#settlement = await this.#handOver.decide(this.#talk);
     if (this.#settlement?.fate === "never") {
       throw new FerryError(peerRefused, this.#settlement.sentence);
     }
     await this.#leave();
+  }
+
+  async #seal(): Promise<void> {
+    const { port } = this.#parts;
+    this.#sealed = true;
+    if (!(await port.seal(true, this.#resets))) throw guestReset(port.name);
+    await this.#handOver.prepared;
   }
 
   async unseal(): Promise<void> {

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { hostClock } from "../../../src/host/host-clock.ts";
 import { hostLinks, type LinkFactory } from "../../../src/host/links/link-factory.ts";
 import { MigrationControl } from "../../../src/host/migration-control.ts";
+import type { Clock } from "../../../src/migration/hosts/clock.ts";
 import type { TimedEvent } from "../../../src/migration/hosts/events.ts";
 import type { Journal, JournalRecord } from "../../../src/migration/hosts/journal.ts";
 import { FakePort } from "./fake-port.ts";
@@ -22,12 +23,12 @@ export class TestHost {
   readonly control: MigrationControl;
   #heard: () => void = () => {};
 
-  constructor(state: readonly number[], links: LinkFactory = hostLinks) {
+  constructor(state: readonly number[], links: LinkFactory = hostLinks, clock: Clock = hostClock) {
     this.port = new FakePort(state);
     this.control = new MigrationControl({
       port: this.port,
       journal: this.journal,
-      clock: hostClock,
+      clock,
       random: (bytes) => randomBytes(bytes),
       links,
       tell: (event) => {

@@ -29,6 +29,18 @@ const record = (decision: Decision, n = 1): JournalRecord => ({
 });
 
 describe("a journal", () => {
+  it("takes nothing that contradicts it, and can be opened again", async () => {
+    const path = freshPath();
+    const journal = await JournalFile.open(path);
+    for (const decision of ["deciding", "gone"] as const) await journal.append(record(decision));
+    await expect(journal.append(record("deciding"))).rejects.toThrow("says deciding after gone");
+    await journal.append(record("deciding", 2));
+    await journal.close();
+    const again = await JournalFile.open(path);
+    expect(again.records).toHaveLength(3);
+    await again.close();
+  });
+
   it("tells who has what, from its records alone", () => {
     const decided = (...list: Decision[]) => {
       const [fate] = recover(list.map((decision) => record(decision)));

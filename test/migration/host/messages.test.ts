@@ -122,10 +122,11 @@ describe("offers", () => {
     const { offers: o } = offers();
     const { token: given } = o.put("alice");
     expect(token(given)).toBe(given);
-    expect(o.take(given, "mallory")).toBe(o.take("0".repeat(32), "alice"));
-    expect(o.find(given, "alice")).toMatchObject({ from: "alice" });
-    expect(o.take(given, "alice")).toMatchObject({ from: "alice" });
-    expect(typeof o.take(given, "alice")).toBe("string");
+    expect(o.take(given, ["mallory"])).toBe(o.take("0".repeat(32), ["alice"]));
+    expect(o.find(given, ["alice"])).toMatchObject({ from: "alice" });
+    expect(o.find(given, ["alice.example", "alice"])).toMatchObject({ from: "alice" });
+    expect(o.take(given, ["alice"])).toMatchObject({ from: "alice" });
+    expect(typeof o.take(given, ["alice"])).toBe("string");
   });
 
   it("end after their time, or before it", () => {
@@ -137,7 +138,7 @@ describe("offers", () => {
     expect(o.size).toBe(1);
     pass(1);
     expect(o.size).toBe(0);
-    expect(typeof o.take(short.token, "alice")).toBe("string");
+    expect(typeof o.take(short.token, ["alice"])).toBe("string");
   });
 
   it("are not without number", () => {

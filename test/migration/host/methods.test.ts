@@ -90,6 +90,16 @@ describe("the control socket", () => {
     }
   });
 
+  it("moves nothing by a token that was decided upon before", async () => {
+    const { host, ask } = await served([1, 2]);
+    const token = "5f".repeat(16);
+    const [first, second] = ["a", "b"].map((name) => `file:${join(folder.path, name)}.state`);
+    expect(await ask("migrate", { to: first, token })).toMatchObject({ outcome: "moved" });
+    host.port.now = MigState.running;
+    await expect(ask("migrate", { to: second, token })).rejects.toMatchObject({ code: "used" });
+    expect(host.port.log.filter((what) => what === "claim")).toHaveLength(1);
+  });
+
   it("names the field of a request that makes no sense", async () => {
     const { ask } = await served([1]);
     const wrong: Array<readonly [method: string, request: object, field: string]> = [

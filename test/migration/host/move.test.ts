@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { defaultPolicy } from "../../../src/migration/hosts/precopy.ts";
 import { ShowingPort } from "../../../src/migration/hosts/showing-port.ts";
 import { MigState } from "../../../src/spec/vfio.ts";
+import { expectKept } from "./expect-kept.ts";
 import { FakePort } from "./fake-port.ts";
 import { token, World } from "./world.ts";
 
@@ -11,24 +12,6 @@ const phasesOf = (world: World, side: "source" | "target", step: string): string
   world.events[side].flatMap((event) =>
     event.kind === "phase" && event.step === step ? [event.phase] : [],
   );
-
-/** The source is where it was before anything began. */
-function expectKept(world: World): void {
-  const { sourcePort, targetPort } = world;
-  expect(sourcePort).toMatchObject({
-    now: MigState.running,
-    frozen: "none",
-    master: "none",
-    sealed: false,
-    guest: true,
-  });
-  expect(targetPort).toMatchObject({
-    now: MigState.running,
-    frozen: "none",
-    master: "none",
-    guest: false,
-  });
-}
 
 describe("a device moves", () => {
   it("with its state, and leaves nothing behind", async () => {
@@ -227,60 +210,6 @@ describe("the writes of a device whose VMM copies memory itself", () => {
     port.failures.set("showWrites", "the VMM refused them.");
     await expect(showing.move(MigState.stopCopy)).rejects.toThrow("the VMM refused them.");
     expect(port.now).toBe(MigState.stopCopy);
-  });
-});
-
-describe("a refusal", () => {
-  it.each([
-    ["judge", "it has 8 queues, here are 4."],
-    ["claim", "the VMM migrates it."],
-    ["move RESUMING", "no room."],
-    ["move STOP", "section 0x101 (queues): head is outside of the ring."],
-  ])("at the target's %s is passed on", async (what, sentence) => {
-    const world = new World();
-    world.targetPort.failures.set(what, sentence);
-    const outcome = await world.move();
-    expect(outcome).toMatchObject({ outcome: "kept", state: "RUNNING" });
-    expect(outcome?.sentence).toContain(sentence);
-    await world.settle();
-    expectKept(world);
-    expect(world.outcomes.target).toMatchObject([{ outcome: "kept" }]);
-  });
-
-  it.each(["claim", "still hold", "move STOP_COPY", "seal true"])(
-    "at the source's %s brings it back",
-    async (what) => {
-      const world = new World();
-      world.sourcePort.failures.set(what, "it does not answer.");
-      const outcome = await world.move();
-      expect(outcome).toMatchObject({ outcome: "kept", state: "RUNNING" });
-      expect(outcome?.sentence).toContain("it does not answer.");
-      await world.settle();
-      expectKept(world);
-    },
-  );
-
-  it("says so when the device cannot be brought back", async () => {
-    const world = new World();
-    world.sourcePort.failures.set("move STOP_COPY", "it does not answer.");
-    world.sourcePort.failures.set("abort", "it still does not.");
-    await world.move();
-    expect(world.events.source).toContainEqual({
-      kind: "phase",
-      phase: "save",
-      step: "cannot be undone",
-      why: "it still does not.",
-    });
-  });
-
-  it("answers a token that was not given out, or was used, or is another host's", async () => {
-    const world = new World();
-    const outcome = await world.run(world.source());
-    expect(outcome?.sentence).toContain("no device is on offer here for this host and token");
-    world.offers.put("mallory");
-    expect((await world.run(world.source()))?.outcome).toBe("kept");
-    expect(world.offers.size).toBe(1);
-    expectKept(world);
   });
 });
 

@@ -25,10 +25,12 @@ import { VirtualClock } from "./virtual-clock.ts";
 export const token = "00112233445566778899aabbccddeeff";
 const never = new Promise<never>(() => {});
 
+type Fault = "full" | "hangs" | "die before" | "die after";
+
 /** What is written survives the process; `fault` looks at every record before it is. */
 class Disk {
   readonly records: JournalRecord[] = [];
-  fault: (decision: Decision) => "full" | "die before" | "die after" | null = () => null;
+  fault: (decision: Decision) => Fault | null = () => null;
 }
 
 /** A process: once it is dead, nothing that it began ever goes on. */
@@ -72,6 +74,8 @@ export class World {
   readonly events: Record<Side, MigrationEvent[]> = { source: [], target: [] };
   readonly outcomes: Record<Side, Outcome[]> = { source: [], target: [] };
   mishap: Mishap = () => null;
+  /** Further names in the source's certificate. */
+  otherNames: readonly string[] = [];
   /** False: nobody can call the target. */
   reachable = true;
   thaw: TargetParts["thaw"] = "at once";
@@ -100,6 +104,7 @@ export class World {
       append: async (record) => {
         const fault = disk.fault(record.decision);
         if (fault === "full") throw new FerryError("journal", "no space left on device");
+        if (fault === "hangs") await never;
         if (fault !== "die before" && owner.alive) disk.records.push(record);
         if (fault !== null) this.kill(side);
         if (!owner.alive) await never;
@@ -136,7 +141,10 @@ export class World {
     const { reception, processes } = this;
     const owner = processes.target;
     void reception
-      .serve(owner.guard(link.target), { address: "memory", pki: "" })
+      .serve(owner.guard(Object.assign(link.target, { otherNames: this.otherNames })), {
+        address: "memory",
+        pki: "",
+      })
       .then((outcome) => {
         if (outcome !== null && owner.alive) this.outcomes.target.push(outcome);
       });
