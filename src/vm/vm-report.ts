@@ -1,6 +1,6 @@
 /** How a VM's migration went, as data and in lines. */
 import type { PhaseRow, Report } from "../migration/hosts/report.ts";
-import { timeText } from "../migration/hosts/report-text.ts";
+import { phaseLine, timeText, verdicts } from "../migration/hosts/report-text.ts";
 import type { VmEnd } from "./vm-move.ts";
 
 export interface VmReport extends VmEnd {
@@ -10,13 +10,6 @@ export interface VmReport extends VmEnd {
   readonly phases: readonly PhaseRow[];
   readonly notes: readonly string[];
 }
-
-const verdicts = { moved: "moved", kept: "not moved", open: "undecided" } as const;
-
-const phaseLine = ({ phase, startMs, elapsedMs, result }: PhaseRow): string => {
-  const times = `${timeText(startMs).padStart(9)} + ${timeText(elapsedMs).padStart(8)}`;
-  return `  ${phase.padEnd(10)} ${times}  ${result === "done" ? "" : result}`.trimEnd();
-};
 
 /** The whole report, many lines, without a line break at its end. */
 export function renderVmReport(report: VmReport): string {

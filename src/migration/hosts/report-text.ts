@@ -1,6 +1,6 @@
 /** A report for people, in lines. */
 import type { PhaseTime } from "./link-messages.ts";
-import type { Report } from "./report.ts";
+import type { PhaseRow, Report } from "./report.ts";
 
 const units = ["B", "KB", "MB", "GB", "TB"] as const;
 
@@ -24,7 +24,8 @@ export function timeText(ms: number): string {
   return ms >= 10 ? `${ms.toFixed(0)} ms` : `${ms.toFixed(2)} ms`;
 }
 
-const verdicts = { moved: "moved", kept: "not moved", open: "undecided" } as const;
+/** How it ended, in a word or two. */
+export const verdicts = { moved: "moved", kept: "not moved", open: "undecided" } as const;
 
 /** One word for how it ended. */
 export const verdictText = ({ outcome }: Report): string =>
@@ -48,10 +49,14 @@ export function figures(report: Report): ReadonlyArray<readonly [name: string, v
   ];
 }
 
-function phaseLine({ phase, startMs, elapsedMs }: PhaseTime, result = ""): string {
+function timeLine({ phase, startMs, elapsedMs }: PhaseTime, result = ""): string {
   const from = timeText(startMs).padStart(9);
   return `  ${phase.padEnd(10)} ${from} + ${timeText(elapsedMs).padStart(8)}  ${result}`.trimEnd();
 }
+
+/** A phase with its times, and what came of it unless it was done. */
+export const phaseLine = (row: PhaseRow): string =>
+  timeLine(row, row.result === "done" ? "" : row.result);
 
 /** The whole report, many lines, without a line break at its end. */
 export function renderText(report: Report): string {
@@ -64,8 +69,8 @@ export function renderText(report: Report): string {
       .map(([name, value]) => `${name} ${value}`)
       .join(", "),
     "phases here:",
-    ...phases.map((row) => phaseLine(row, row.result === "done" ? "" : row.result)),
-    ...(theirs.length === 0 ? [] : ["phases there:", ...theirs.map((row) => phaseLine(row))]),
+    ...phases.map(phaseLine),
+    ...(theirs.length === 0 ? [] : ["phases there:", ...theirs.map((row) => timeLine(row))]),
     ...notes.map((note) => `note: ${note}`),
   ].join("\n");
 }
