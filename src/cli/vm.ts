@@ -1,7 +1,7 @@
-import { writeFileSync } from "node:fs";
+import { appendFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { FerryError } from "../base/errors.ts";
+import { FerryError, messageOf } from "../base/errors.ts";
 import { Announcements, isLast } from "../host/announcements.ts";
 import { hostClock } from "../host/host-clock.ts";
 import type { MigrationEvent, TimedEvent } from "../migration/hosts/events.ts";
@@ -39,6 +39,9 @@ interface VmOptions {
 }
 
 const defaultWithinSeconds = 1800;
+
+/** A terminal that closes says SIGHUP: a VM must not be left between two QEMUs for that. */
+const interruptions = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Where QEMU meets QEMU: not a way that would run a program or end in a file. */
 function memoryAddress(text: string): string {
@@ -84,6 +87,7 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   const [{ to: first = "" } = {}] = wanted;
   const memory = memoryAddress(options.memory ?? `unix:${resolve(first)}.vm`);
   const ways = waysOf(wanted, memory, options);
+  if (options.report !== undefined) writePage(options.report, "");
   const from = await Qemu.connect(options.qmp);
   const to = await Qemu.connect(options.toQmp).catch((thrown: unknown) => {
     from.close();
@@ -103,12 +107,12 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   const how = { devices, memory, precopyMs: options.within * 1000 };
   const move = new VmMove(from, to, how, tell, around);
   const end = (): void => move.abort("it was interrupted.");
-  process.on("SIGINT", end).on("SIGTERM", end);
+  for (const signal of interruptions) process.on(signal, end);
   try {
     const last = await move.migrate().finally(() => announcements.flush());
     finish(move, recorder, last, options);
   } finally {
-    process.off("SIGINT", end).off("SIGTERM", end);
+    for (const signal of interruptions) process.off(signal, end);
     for (const { from, to } of devices) for (const server of [from, to]) server.close();
     for (const qemu of [from, to]) qemu.close();
   }
@@ -123,10 +127,20 @@ function finish(
   const told = recorder.report(0);
   const { phases, notes, elapsedMs } = told;
   const report: VmReport = { ...end, elapsedMs, blackoutMs, phases, notes };
-  if (page !== undefined) writeFileSync(page, renderPage(drawn(told, report)));
   if (json === true) printJson(report);
   else print(renderVmReport(report));
+  if (page !== undefined) writePage(page, renderPage(drawn(told, report)));
   if (end.outcome !== "moved" || end.trouble !== "") process.exitCode = ExitCode.failed;
+}
+
+/** Adds a page's text to its file; nothing, to find out before a move whether it can be written. */
+function writePage(path: string, text: string): void {
+  try {
+    if (text === "") appendFileSync(path, "");
+    else writeFileSync(path, text);
+  } catch (thrown) {
+    throw new FerryError("bad-argument", `--report ${path}: ${messageOf(thrown)}.`);
+  }
 }
 
 /** The daemons have other working folders. */

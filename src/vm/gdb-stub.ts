@@ -45,6 +45,8 @@ export class GdbStub {
   readonly #limitMs: number;
   #pending = "";
   #replies: string[] = [];
+  /** How many replies there will be. */
+  #wanted = 0;
   #lost: FerryError | null = null;
   #heard: () => void = () => {};
 
@@ -71,10 +73,15 @@ export class GdbStub {
       if (all === undefined || body === undefined) break;
       this.#pending = this.#pending.slice(all.length);
       if (checksum(body) !== sum?.toLowerCase()) this.#lose("garbles what it says");
-      if (!stopped.test(body)) this.#replies.push(body);
+      if (!stopped.test(body)) this.#keep(body);
     }
     if (this.#pending.length > packetBytesMax) this.#lose("says a packet without end");
     this.#heard();
+  }
+
+  #keep(reply: string): void {
+    if (this.#replies.length < this.#wanted) this.#replies.push(reply);
+    else this.#lose("says what nobody asked for");
   }
 
   /**
@@ -84,6 +91,7 @@ export class GdbStub {
    */
   async #ask(packets: readonly string[], begun = () => {}): Promise<readonly string[]> {
     this.#replies = [];
+    this.#wanted = packets.length;
     const answered = new Promise<readonly string[]>((resolve, reject) => {
       this.#heard = () => {
         if (this.#replies.length > 0) begun();

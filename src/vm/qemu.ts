@@ -32,7 +32,11 @@ const iommu = /^child<(?!.*memory-region).*(iommu|smmu).*>$/;
 const wordsMax = 1024;
 
 /** Ways to migrate that this one cannot go together with. */
-const misfits = ["postcopy-ram", "background-snapshot", "x-colo", "mapped-ram"] as const;
+const misfits = [
+  ...(["postcopy-ram", "background-snapshot", "x-colo", "mapped-ram"] as const),
+  // Memory that is shared by a file would not be sent, and stay with the source.
+  "x-ignore-shared",
+] as const;
 
 /** Of a migration: how far it is, as `query-migrate` says. */
 export interface MemoryProgress {
@@ -225,8 +229,9 @@ export class Qemu {
     }
   }
 
-  /** Listens for a VM. */
+  /** Listens for a VM, which stands still once it is there, however this VMM was started. */
   async incoming(uri: string): Promise<void> {
+    await this.#qmp.execute("stop");
     await this.#qmp.execute("migrate-incoming", { uri });
   }
 
@@ -341,10 +346,12 @@ export class Qemu {
     await this.#qmp.human("gdbserver none").catch(() => {});
   }
 
-  /** Ends it; its last words may be that it goes. One that hangs was told, and goes when it can. */
+  /**
+   * Ends it, and waits until it has gone: then it holds nothing any more that another one needs.
+   * One that hangs was told, and goes when it can.
+   */
   async quit(): Promise<void> {
-    const wait = { what: `the end of ${this.path}`, budgetMs: vmmBudgets.quitMs };
-    await within(hostClock, wait, this.#qmp.execute("quit")).catch(() => {});
+    await this.#qmp.lastWord("quit", vmmBudgets.quitMs);
     this.close();
   }
 

@@ -16,6 +16,8 @@ import { connectUnix } from "../sys/unix.ts";
 export const lineCharsMax = 4 * 1024 * 1024;
 /** Events that are kept for whoever asks for them later. */
 export const eventsMax = 1000;
+/** Of a longer one what it says is not kept: those of a migration are short. */
+export const eventCharsMax = 16_384;
 /** How long a VMM may take to greet, or to answer a command. */
 const answerMs = 10_000;
 const descriptorLineBytes = 4096;
@@ -109,13 +111,15 @@ export class QmpConnection {
     const lines = (this.#pending + text).split("\n");
     this.#pending = lines.pop() ?? "";
     if (this.#pending.length > lineCharsMax) this.#lose("says a line without end");
-    for (const line of lines) if (this.#lost === null) this.#take(s.parseJson(line));
+    for (const line of lines) if (this.#lost === null) this.#take(line);
   }
 
-  #take(value: unknown): void {
+  #take(line: string): void {
+    const value = s.parseJson(line);
     const event = eventShape(value);
     if (event !== undefined) {
-      this.#events.push({ ...event, atMs: hostClock.now() });
+      const data = line.length > eventCharsMax ? null : event.data;
+      this.#events.push({ ...event, data, atMs: hostClock.now() });
       if (this.#events.length > eventsMax) this.#events.shift();
       for (const look of this.#looks) look();
       return;
@@ -133,6 +137,13 @@ export class QmpConnection {
     const refusal = refusalShape(value);
     if (refusal === undefined) waiting.resolve((value as { return?: unknown }).return);
     else waiting.reject(new FerryError("qmp-refused", refusal.error.desc));
+  }
+
+  /** Runs a command that ends the VMM, and waits until it has gone, or for `budgetMs`. */
+  async lastWord(command: string, budgetMs: number): Promise<void> {
+    this.execute(command).catch(() => {});
+    // The wait for what never comes ends with the connection.
+    await this.sees(`the end of ${this.path}`, budgetMs, () => undefined).catch(() => {});
   }
 
   /** Runs a command and gives what it returned; a refusal is the VMM's own sentence. */

@@ -68,7 +68,9 @@ export class VmMove implements Stage {
   readonly #limit: DowntimeLimit;
   readonly #cancel = new AbortController();
   #ecam = 0;
-  #before: Readonly<Record<string, boolean>> | null = null;
+  /** How the capabilities that are needed were set before, at the source and at the target. */
+  #before: Capabilities | null = null;
+  #targetBefore: Capabilities = {};
   /** From here on the target may have a device: nobody is asked whether to go on. */
   #decided = false;
   /** Which devices are with the target and do not come back, so that everything stands. */
@@ -169,13 +171,8 @@ export class VmMove implements Stage {
   }
 
   async prepare(): Promise<void> {
-    const wanted = { events: true, "pause-before-switchover": true };
-    const had = await this.#from.capabilities();
-    await this.#to.capabilities();
-    this.#before = Object.fromEntries(
-      Object.keys(wanted).map((name) => [name, had.get(name) === true]),
-    );
-    for (const qemu of [this.#from, this.#to]) await qemu.setCapabilities(wanted);
+    this.#before = await setCapabilities(this.#from, wanted);
+    this.#targetBefore = await setCapabilities(this.#to, { ...wanted, ...wantedThere });
     await this.#limit.begin();
   }
 
@@ -297,8 +294,12 @@ export class VmMove implements Stage {
     ]);
   }
 
+  /** The target has the VM, and does not run it: nobody has said who has the devices. */
   async restore(): Promise<void> {
-    await this.#restorer.restore(this.#ecam);
+    await Promise.all([
+      expectState(this.#to, "paused", "nobody may set it going before its devices are there"),
+      this.#restorer.restore(this.#ecam),
+    ]);
   }
 
   /** From here on a cancellation is refused: what takes this phase apart is a device that stays. */
@@ -339,8 +340,24 @@ export class VmMove implements Stage {
     await expectState(this.#to, "running", "look at it before you end the source");
     await this.#devices.each((device) => device.expectServer());
     await this.#devices.each(({ move }) => move.over());
+    await this.#to.setCapabilities(this.#targetBefore);
     await this.#from.quit();
   }
+}
+
+type Capabilities = Readonly<Record<string, boolean>>;
+
+/** What both QEMUs have to be told to be able to do. */
+const wanted: Capabilities = { events: true, "pause-before-switchover": true };
+/** And the target, if it can: images of disks are the source's until the VM runs there. */
+const wantedThere: Capabilities = { "late-block-activate": true };
+
+/** Sets those that a QEMU has, and tells how they were. */
+async function setCapabilities(qemu: Qemu, states: Capabilities): Promise<Capabilities> {
+  const had = await qemu.capabilities();
+  const known = Object.entries(states).filter(([name]) => had.has(name));
+  await qemu.setCapabilities(Object.fromEntries(known));
+  return Object.fromEntries(known.map(([name]) => [name, had.get(name) === true]));
 }
 
 async function expectState(qemu: Qemu, wanted: string, hint: string): Promise<void> {

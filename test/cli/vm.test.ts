@@ -1,6 +1,8 @@
 /** What a command line of `ferry vm migrate` has to name. */
-import { describe, expect, it } from "vitest";
-import { ferry } from "./run.ts";
+import { existsSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { VmWorld } from "../vm-move/world.ts";
+import { ferry, Running } from "./run.ts";
 
 const monitors = ["--qmp", "/nowhere/a.qmp", "--to-qmp", "/nowhere/b.qmp"];
 const one = ["--server", "/a", "--to-server", "/b"];
@@ -34,5 +36,39 @@ describe("ferry vm migrate", () => {
   ])("takes %s, and looks for the monitor", async (_, args) => {
     const { errors } = await ferry("vm", "migrate", ...monitors, ...args);
     expect(errors).toContain("no monitor answers at /nowhere/a.qmp");
+  });
+});
+
+describe("a move under way", () => {
+  let world: VmWorld;
+  beforeEach(() => {
+    world = new VmWorld();
+  });
+  afterEach(() => world.end());
+
+  const way = (): string[] => [
+    ...["vm", "migrate", "--qmp", world.monitors.source.path],
+    ...["--to-qmp", world.monitors.target.path],
+    ...["--server", world.first.path("source"), "--to-server", world.first.path("target")],
+  ];
+
+  it.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("is taken back by %s", async (signal) => {
+    const moving = new Running(way());
+    world.before = (what) => {
+      if (what === "target getfd") moving.child.kill(signal);
+    };
+    const { code, output } = await moving.result;
+    expect(output).toMatch(/The VM stays with \S+, where it is running: it was interrupted/);
+    expect(code).toBe(1);
+    expect(world.state.source).toBe("running");
+  });
+
+  it("is not begun when its page cannot be written", async () => {
+    const page = "/nowhere/at/all/page.html";
+    const { code, errors } = await ferry(...way(), "--report", page);
+    expect(errors).toContain(`--report ${page}: ENOENT`);
+    expect(code).toBe(2);
+    expect(world.log).toEqual([]);
+    expect(existsSync(page)).toBe(false);
   });
 });

@@ -121,6 +121,14 @@ describe("a debugger's stub", () => {
     own.close();
   });
 
+  it("that answers more than it was asked is left, and nothing of it is kept", async () => {
+    answer = (_, socket) => socket.write(packet("OK").repeat(3));
+    await stub.usePhysicalMemory();
+    await expect
+      .poll(() => stub.usePhysicalMemory().catch(({ message }) => message))
+      .toContain("says what nobody asked for");
+  });
+
   it("that hangs up ends what waits", async () => {
     answer = (_, socket) => void socket.destroy();
     await expect(stub.usePhysicalMemory()).rejects.toThrow("has closed the connection");

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hostClock } from "../../src/host/host-clock.ts";
 import * as s from "../../src/migration/hosts/shapes.ts";
-import { QmpConnection } from "../../src/vm/qmp-connection.ts";
+import { eventCharsMax, QmpConnection } from "../../src/vm/qmp-connection.ts";
 import { temporaryFolder } from "../support/ferry.ts";
 import { FakeMonitor, Refusal, silence } from "./fake-qemu.ts";
 
@@ -87,6 +87,17 @@ describe("a monitor", () => {
     await expect(one.execute("quit")).rejects.toThrow("has closed the connection");
     await expect(waiting).rejects.toThrow("has closed the connection");
     await expect(one.execute("quit")).rejects.toMatchObject({ code: "qmp-lost" });
+  });
+
+  it("may tell a thousand long events, of which the names are kept", async () => {
+    const one = await open();
+    monitor.event("LONG", { text: "x".repeat(eventCharsMax) });
+    monitor.event("STOP", { reason: "asked" });
+    const events = await one.sees("STOP", 1000, (all) => (all.length > 1 ? [...all] : undefined));
+    expect(events.map(({ event, data }) => [event, data])).toEqual([
+      ["LONG", null],
+      ["STOP", { reason: "asked" }],
+    ]);
   });
 
   it("tells events, which are found later too, with the time that it gives them", async () => {

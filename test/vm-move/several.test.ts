@@ -28,7 +28,7 @@ describe("a VM with several devices", () => {
     expect([...told.slice(0, 2).toSorted(), ...told.slice(2)]).toEqual([
       ...[sec, zip, hpre].map((name) => `${name} migrate-continue`),
       ...["target migrate-thaw", "target zip migrate-thaw"],
-      ...["target cont", "source quit"],
+      ...["target cont", "target migrate-set-capabilities", "source quit"],
     ]);
     expect(several.parts.map(({ thaw }) => thaw)).toEqual([
       ...["when told", "when told", "at once"],

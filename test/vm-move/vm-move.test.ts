@@ -16,7 +16,7 @@ const way = [
   ...["source migrate-set-capabilities", "target migrate-set-capabilities"],
   ...["source migrate-set-parameters"],
   ...["target migrate-offer", "source migrate", "target migrate-events"],
-  ...["target migrate-incoming", "source migrate", "source migrate-continue"],
+  ...["target stop", "target migrate-incoming", "source migrate", "source migrate-continue"],
   ...["source migrate-continue"],
   ...["target getfd", "target chardev-add", "target gdbserver chardev:ferry-vm-migrate"],
 ];
@@ -29,9 +29,9 @@ describe("a VM moves", () => {
     expect(blackoutMs).toBeGreaterThanOrEqual(0);
     const writes = ["10", "4", "88", "86"].map((at) => `target write ${at}`);
     const atOnce = ["source migrate-continue", "target gdbserver none"];
-    const last = ["target cont", "source quit"];
+    const last = ["target cont", "target migrate-set-capabilities", "source quit"];
     expect(world.log.toSorted()).toEqual([...way, ...writes, ...atOnce, ...last].toSorted());
-    const end = world.log.slice(-8);
+    const end = world.log.slice(-9);
     expect([...end.slice(0, 4), ...end.slice(6)]).toEqual([...writes, ...last]);
     expect(end.slice(4, 6).toSorted()).toEqual(atOnce);
     expect(world.state).toEqual({ source: "gone", target: "running" });

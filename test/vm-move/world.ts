@@ -29,12 +29,17 @@ export class VmWorld {
   before: (what: string) => void = () => {};
   state: Record<Side, string> = { source: "running", target: "inmigrate" };
   migration = "none";
+  /** A QEMU that was started without -S, and was not told to stop. */
+  readonly startsItself: Record<Side, boolean> = { source: false, target: false };
   version = { major: 11, minor: 1, micro: 1 };
   backends: object[] = [{ id: "ram", share: true, size: 1 << 30 }];
   capabilities = [
     { capability: "events", state: false },
     { capability: "pause-before-switchover", state: false },
+    { capability: "late-block-activate", state: false },
   ];
+  /** What each was told of its capabilities. */
+  readonly set: Record<Side, Map<string, boolean>> = { source: new Map(), target: new Map() };
   /** What the source was told of the time when no vCPU runs, at first by its operator. */
   limits = [300];
   blocked: { readonly "blocked-reasons"?: readonly string[] } = {};
@@ -112,11 +117,20 @@ export class VmWorld {
         return {};
       },
       "query-migrate": () => ({ status: this.migration, ...this.blocked }),
-      "migrate-set-capabilities": () => ({}),
+      "migrate-set-capabilities": ({ capabilities }) => {
+        for (const { capability, state } of capabilities as typeof this.capabilities) {
+          this.set[side].set(capability, state);
+        }
+        return {};
+      },
+      stop: () => {
+        this.startsItself[side] = false;
+        return {};
+      },
       "migrate-incoming": () => ({}),
       migrate: () => turn("finish-migrate", becomes("active"), ["STOP"], becomes("pre-switchover")),
       "migrate-continue": () => {
-        this.state.target = "paused";
+        this.state.target = this.startsItself.target ? "running" : "paused";
         this.monitors.target.event("MIGRATION", { status: "completed" });
         return turn("postmigrate", becomes("completed"));
       },
