@@ -1,6 +1,10 @@
-/** A way to a server's control socket on which something happens before a question is passed on. */
+/**
+ * A way to a server's control socket on which something happens before a question is passed on, or
+ * to it.
+ */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { createInterface } from "node:readline";
+import type { ControlRequest } from "../../src/host/control-line.ts";
 
 export class ControlRelay {
   /** Where to ask instead. */
@@ -8,8 +12,12 @@ export class ControlRelay {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
-  /** `before` is told each method that is asked; the question waits for it. */
-  constructor(path: string, control: string, before: (method: string) => Promise<void>) {
+  /** `before` is told each question, which waits for it; one that it returns is asked instead. */
+  constructor(
+    path: string,
+    control: string,
+    before: (question: ControlRequest) => Promise<ControlRequest | void>,
+  ) {
     this.path = path;
     this.#server = createServer((asking) => {
       const answering = connect(control);
@@ -18,8 +26,10 @@ export class ControlRelay {
       answering.pipe(asking);
       asking.on("close", () => answering.destroy());
       createInterface({ input: asking }).on("line", (line) => {
-        const { method } = JSON.parse(line) as { readonly method: string };
-        void before(method).then(() => answering.write(`${line}\n`));
+        const question = JSON.parse(line) as ControlRequest;
+        void before(question).then((other) => {
+          answering.write(`${JSON.stringify(other ?? question)}\n`);
+        });
       });
     });
     this.#server.listen(path);

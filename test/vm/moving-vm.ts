@@ -2,7 +2,7 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { askControl } from "../../src/host/control-line.ts";
+import { askControl, type ControlRequest } from "../../src/host/control-line.ts";
 import type { VmReport } from "../../src/vm/vm-report.ts";
 import { ferry, type Result } from "../cli/run.ts";
 import { type Exit, processesWith } from "./child.ts";
@@ -103,9 +103,27 @@ export class MovingVm {
 
   /** Moves the VM to a fresh host and tells how that went. */
   async hop(...more: readonly string[]): Promise<VmReport> {
+    return await this.#hop(await this.stop(true), undefined, more);
+  }
+
+  /**
+   * Moves the VM, of one device, as if nobody had thought of what that writes: its server is not
+   * told to show it to the VMM, nor to send it there.
+   */
+  async blindHop(): Promise<VmReport> {
+    const hide = async (question: ControlRequest) =>
+      question.method === "migrate"
+        ? { ...question, showWrites: false, sendWrites: false }
+        : question;
+    const relay = this.#relay(this.here.servers[0], hide);
+    const report = await this.#hop(await this.stop(true), [relay.path]);
+    relay.close();
+    return report;
+  }
+
+  async #hop(to: Stop, controls?: string[], more?: readonly string[]): Promise<VmReport> {
     const from = this.here;
-    const to = await this.stop(true);
-    const result = await this.migrate(to, undefined, more);
+    const result = await this.migrate(to, controls, more);
     const report = reportOf(result);
     if (report.outcome !== "moved") throw new Error(`${result.output}\n${result.errors}`);
     this.here = to;
@@ -170,22 +188,23 @@ export class MovingVm {
   /** Tries to move the VM to where its device `n` is refused once those before it have gone. */
   async returnedHop(n: number, ...more: readonly string[]): Promise<VmReport> {
     const to = await this.stop(true);
-    const [source, target] = [this.here.servers[n], to.servers[n]].map(
-      (at) => `${at?.socketPath}.ctl`,
-    );
     let continued = 0;
-    const refuse = async (method: string): Promise<void> => {
+    const refuse = async ({ method }: ControlRequest): Promise<void> => {
       if (method !== "migrate-continue" || ++continued < 2) return;
-      await askControl(target ?? "", { method: "migrate-abort" });
+      await askControl(controlOf(to.servers[n]), { method: "migrate-abort" });
     };
-    const path = join(this.#folder, `relay${this.#stops++}`);
-    const relay = new ControlRelay(path, source ?? "", refuse);
-    const controls = this.here.servers.map(pathOf).with(n, path);
+    const relay = this.#relay(this.here.servers[n], refuse);
+    const controls = this.here.servers.map(pathOf).with(n, relay.path);
     const report = reportOf(await this.migrate(to, controls, more));
     relay.close();
     await to.machine.left();
     await stopAll(to.servers);
     return report;
+  }
+
+  #relay(server: Server | undefined, before: ConstructorParameters<typeof ControlRelay>[2]) {
+    const path = join(this.#folder, `relay${this.#stops++}`);
+    return new ControlRelay(path, controlOf(server), before);
   }
 
   /** Ends a host to which the VM did not come, whatever has become of it. */
@@ -202,6 +221,7 @@ export class MovingVm {
 }
 
 const pathOf = ({ socketPath }: Server): string => socketPath;
+const controlOf = (server: Server | undefined): string => `${server?.socketPath}.ctl`;
 
 async function stopAll(servers: readonly Server[]): Promise<Exit[]> {
   return await Promise.all(servers.map((server) => server.stop()));

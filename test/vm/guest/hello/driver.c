@@ -5,7 +5,8 @@
  *   insmod hello.ko mode=intx|msi|msix
  *
  * The mode is read when the driver binds, so that writing the parameter and binding again changes
- * it. The device's sysfs folder has counter, scratch, interrupts and the self-test.
+ * it. The device's sysfs folder has counter, scratch, interrupts, the self-test and what keep.c
+ * looks at.
  */
 #include <linux/dma-mapping.h>
 #include <linux/interrupt.h>
@@ -88,6 +89,8 @@ static DEVICE_ATTR_RW(scratch);
 static struct attribute *hello_attrs[] = {
 	&dev_attr_selftest.attr,
 	&dev_attr_results.attr,
+	&dev_attr_keep.attr,
+	&dev_attr_kept.attr,
 	&dev_attr_interrupts.attr,
 	&dev_attr_counter.attr,
 	&dev_attr_scratch.attr,

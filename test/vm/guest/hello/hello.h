@@ -57,6 +57,10 @@ struct hello {
 	struct mutex testing;
 	char results[HELLO_RESULTS_SIZE];
 	size_t results_length;
+	struct {
+		u64 rounds;
+		unsigned int stale;
+	} kept;
 };
 
 static inline u32 hello_read(struct hello *hello, unsigned int at)
@@ -69,7 +73,12 @@ static inline void hello_write(struct hello *hello, unsigned int at, u32 value)
 	iowrite32(value, hello->registers + at);
 }
 
+/* Starts an echo and waits for its interrupt; returns the status, or a negative errno. */
+s64 hello_echo(struct hello *hello, u64 source, u64 target, u32 length, bool halves);
+
 extern struct device_attribute dev_attr_selftest;
 extern struct device_attribute dev_attr_results;
+extern struct device_attribute dev_attr_keep;
+extern struct device_attribute dev_attr_kept;
 
 #endif

@@ -113,8 +113,7 @@ static int hello_test_burst(struct hello *hello, char *detail)
 	return counter == rings && before <= rings ? 0 : -EIO;
 }
 
-/* Starts an echo and waits for its interrupt; returns the status, or a negative errno. */
-static s64 hello_echo(struct hello *hello, u64 source, u64 target, u32 length, bool halves)
+s64 hello_echo(struct hello *hello, u64 source, u64 target, u32 length, bool halves)
 {
 	unsigned int index = hello->vectors - 1;
 	int before = atomic_read(&hello->vector[index].count);
