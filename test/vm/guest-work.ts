@@ -65,6 +65,7 @@ const loads = {
     right: new RegExp(`\\d+ ${pressure.result}`),
     errors: ["err_bd_cnt"],
   },
+  // The kernel clears what HPRE is to write to, so a result that does not come is none of before.
   hpre: {
     command: powerCommand(group.getPrime(), group.getGenerator(), group.getPrivateKey()),
     right: new RegExp(`\\d+ RESULT dh ok 0*${publicKey}`),

@@ -9,7 +9,8 @@
  *     are lengths in bytes, the last two 0 for skcipher.
  *   afalg busy TYPE NAME KEY IV AAD TAG MOST
  *     Encrypts MOST bytes again and again until SIGTERM, also after a request that failed: what a
- *     reset interrupts. All requests that succeed must give the same, and the last one must succeed.
+ *     reset interrupts. Requests are of a few kinds in turn. All of a kind that succeed must give the
+ *     same, and the last one must succeed.
  *
  * Prints "RESULT NAME ok ..." with counts, or "RESULT NAME failed: why".
  */
@@ -29,6 +30,10 @@
 
 /* Larger than any request of a test: AF_ALG takes less than a socket's send buffer at a time. */
 #define SIZE_MAX_BYTES (128 << 10)
+/* What a buffer holds that nobody has written to. */
+#define POISON 0xa5
+/* As many requests in a row have texts and IVs that differ. */
+#define KINDS 7
 /* Where in its page a buffer begins: the device sees segments that end at odd places. */
 #define SKEW 40
 /* linux/crypto's authenc.h, which is not exported to user space. */
@@ -268,22 +273,29 @@ static void stop(int signal)
 	stopped = 1;
 }
 
+/* A page that the device's write did not come to holds poison, and never what would be right. */
 static void be_busy(const struct cipher *cipher, size_t most)
 {
-	static uint8_t plain[SIZE_MAX_BYTES], first[SIZE_MAX_BYTES], sealed[SIZE_MAX_BYTES];
+	static uint8_t plain[KINDS][SIZE_MAX_BYTES], first[KINDS][SIZE_MAX_BYTES];
+	static uint8_t sealed[SIZE_MAX_BYTES], iv[KINDS][16];
 	size_t requests = 0, errors = 0;
-	uint8_t iv[16];
 	ssize_t got, want = most + cipher->tag;
 
 	signal(SIGTERM, stop);
-	make_iv(cipher, iv);
-	if (process(cipher, ALG_OP_ENCRYPT, iv, plain, most, first) != want)
-		fail("the first request failed");
+	for (int kind = 0; kind < KINDS; kind++) {
+		make_iv(cipher, iv[kind]);
+		fill(plain[kind], most);
+		if (process(cipher, ALG_OP_ENCRYPT, iv[kind], plain[kind], most, first[kind]) != want)
+			fail("the first request of kind %d failed", kind);
+	}
 	do {
-		got = process(cipher, ALG_OP_ENCRYPT, iv, plain, most, sealed);
+		int kind = requests % KINDS;
+
+		memset(sealed, POISON, want);
+		got = process(cipher, ALG_OP_ENCRYPT, iv[kind], plain[kind], most, sealed);
 		requests++;
 		if (got == want)
-			expect_same("ciphertext", want, sealed, first);
+			expect_same("ciphertext", want, sealed, first[kind]);
 		else
 			errors++;
 	} while (!stopped);
