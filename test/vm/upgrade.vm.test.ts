@@ -8,6 +8,7 @@ import { ferry } from "../cli/run.ts";
 import { isAlive } from "../support/alive.ts";
 import { failing, standsStill } from "../support/failing-versions.ts";
 import { installVersion, program } from "../support/next-version.ts";
+import { heldMsMax } from "./caps.ts";
 import { until } from "./deadline.ts";
 import { type GuestWork, helloWork, sec2Work } from "./guest-work.ts";
 import { servers, WorkingVm } from "./working-vm.ts";
@@ -62,6 +63,7 @@ describe.each(rows)("$title", ({ title, work }) => {
       expect((await serving()).version).toBe(isNext ? "9.0.0" : version);
       expect(isAlive(before.pid)).toBe(false);
       console.log(`vm: ${title}: upgraded, waited for ${waitedMs.toFixed(1)} ms`);
+      expect(waitedMs).toBeLessThanOrEqual(heldMsMax);
       await vm.watch.expectGoesOn();
     }
   });

@@ -4,6 +4,7 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { blackoutMsMax } from "./caps.ts";
 import { accelerating, type GuestWork, helloWork, sec2Work, Watch } from "./guest-work.ts";
 import { MovingVm, type MovingVmKind } from "./moving-vm.ts";
 
@@ -83,6 +84,7 @@ function hopTests(row: Row): void {
       console.log(`vm: ${title}: stood still for ${blackoutMs?.toFixed(1)} ms`);
       console.log(`vm: ${times.join(", ")}; ${notes.join(" ")}`);
       expect(blackoutMs).toBeGreaterThan(0);
+      expect(blackoutMs).toBeLessThanOrEqual(blackoutMsMax);
       await watch.expectGoesOn();
     });
   }
@@ -107,6 +109,7 @@ function hopTests(row: Row): void {
     test("the VM moves after all of that", async () => {
       const { blackoutMs } = await vm.hop();
       expect(blackoutMs).toBeGreaterThan(0);
+      expect(blackoutMs).toBeLessThanOrEqual(blackoutMsMax);
       await watch.expectGoesOn();
     });
   };

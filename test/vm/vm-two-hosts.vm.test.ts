@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ferry } from "../cli/run.ts";
+import { blackoutMsMax } from "./caps.ts";
 import { helloWork, hisiWork, Watch } from "./guest-work.ts";
 import { MovingVm } from "./moving-vm.ts";
 import { connectNamespaces, Namespace, removeNamespaces } from "./namespaces.ts";
@@ -77,6 +78,7 @@ describe.skipIf(why !== null)("a VM moves between two hosts", () => {
     const { blackoutMs, sentence } = await vm.hop(...way(from, to));
     console.log(`vm: two hosts: stood still for ${blackoutMs?.toFixed(1)} ms`);
     expect(blackoutMs, sentence).toBeGreaterThan(0);
+    expect(blackoutMs, sentence).toBeLessThanOrEqual(blackoutMsMax);
     expect(hosts[to].receivedBytes - before).toBeGreaterThan(memoryBytes);
     await watch.expectGoesOn();
   });
@@ -118,6 +120,7 @@ describe.skipIf(why !== null)("a VM with two accelerators moves between two host
     expect(readFileSync(page, "utf8")).toContain("While it stood still");
     console.log(`vm: two hosts, two devices: stood still for ${blackoutMs?.toFixed(1)} ms`);
     expect(blackoutMs, sentence).toBeGreaterThan(0);
+    expect(blackoutMs, sentence).toBeLessThanOrEqual(blackoutMsMax);
     await watch.expectGoesOn();
   });
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { expect } from "vitest";
 import type { SwapReport } from "../../src/host/swap-source.ts";
 import { ferry } from "../cli/run.ts";
+import { heldMsMax } from "./caps.ts";
 import { type GuestWork, Watch } from "./guest-work.ts";
 import { Machine } from "./machine.ts";
 import { prepare } from "./prepare.ts";
@@ -71,6 +72,7 @@ export class WorkingVm {
       const holders = this.servers.filter((server) => server.holdsGuestMemory);
       expect(holders).toEqual([to]);
       console.log(`vm: ${title}: swapped, held for ${report.heldMs.toFixed(1)} ms`);
+      expect(report.heldMs).toBeLessThanOrEqual(heldMsMax);
       await this.watch.expectGoesOn();
     }
   }
