@@ -40,6 +40,8 @@ const stormsOf = (kind: (typeof kinds)[number]) => {
 };
 
 let vm: MovingVm;
+/** Whether a VM has moved through any storm yet. */
+let someMoved = false;
 
 /** Moves the VM, or does not; afterwards it is where the tool has said. */
 async function hop(): Promise<string> {
@@ -55,6 +57,7 @@ async function hop(): Promise<string> {
   expect(sentence, told).toMatch(
     hasMoved ? /^The VM runs with / : /^The VM stays with \S+, where it is running: /,
   );
+  someMoved ||= hasMoved;
   const [here, other] = hasMoved ? [target, source] : [source, target];
   vm.here = here;
   // One that has ended answers nothing.
@@ -99,3 +102,6 @@ for (const kind of kinds) {
     }
   });
 }
+
+test("a storm does not keep a VM for ever: at least one move went through", () =>
+  expect(someMoved).toBe(true));
