@@ -3,6 +3,7 @@
  * for each of them and each phase: it goes on where the table says, and nowhere else; where it
  * does not, the tool says so. A tenth of what is certain, by chance; FERRY_VM_FAULTS=all for all.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
 import { ferry } from "../cli/run.ts";
 import { seed } from "../fuzz/random.ts";
@@ -23,6 +24,9 @@ import {
 const work = helloWork("msi", ["msix=false"]);
 /** For the memory of a QEMU that hangs. */
 const withinSeconds = "10";
+/** For two servers to find out who has a device; each question is a process. */
+const decidedWithinMs = 120_000;
+const askAgainMs = 200;
 /** More than all waits of the tool add up to, and a boot. */
 const rowTimeoutMs = 600_000;
 
@@ -88,12 +92,13 @@ interface Status {
 
 /** Which side has the device, by the target's server: what an undecided move has one ask. */
 async function sideOfDevice({ servers: [server] }: Stop): Promise<"source" | "target"> {
-  for (;;) {
+  for (const endMs = Date.now() + decidedWithinMs; Date.now() < endMs; await sleep(askAgainMs)) {
     const { output } = await ferry("migrate", "status", server?.socketPath ?? "", "--json");
     const { migration } = JSON.parse(output) as Status;
     const outcome = migration?.undecided === true ? null : migration?.report.outcome;
     if (outcome !== null) return outcome?.outcome === "moved" ? "target" : "source";
   }
+  throw new Error(`Nobody knew who has the device within ${decidedWithinMs} ms.`);
 }
 
 /** The guest goes on, on this side, once these commands are said to its monitor. */
