@@ -47,13 +47,27 @@ export class Doctor {
   }
 
   async look(): Promise<void> {
+    await this.#lookAtVm();
+    await this.#devices();
+  }
+
+  /** Throws for the first thing that stands in the way of a VM, whatever devices it has. */
+  static async expectSound(qemu: Qemu): Promise<void> {
+    const doctor = new Doctor(qemu, new Map());
+    await doctor.#lookAtVm();
+    const found = doctor.findings.find(({ ok }) => !ok);
+    if (found === undefined) return;
+    const { says, todo } = found;
+    throw new FerryError("usage", `the VM of ${qemu.path} cannot move: ${says}. ${todo}`.trim());
+  }
+
+  async #lookAtVm(): Promise<void> {
     await this.#see("version", () => this.#version());
     await this.#see("state", () => this.#state());
     await this.#see("machine", () => this.#machine());
     await this.#see("memory", () => this.#memory());
     await this.#see("capabilities", () => this.#capabilities());
     await this.#see("blockers", () => this.#blockers());
-    await this.#devices();
   }
 
   async #see(what: string, look: () => Promise<Finding>): Promise<boolean> {

@@ -5,6 +5,7 @@ import type { Tell } from "../migration/hosts/events.ts";
 import type { PhaseTime } from "../migration/hosts/link-messages.ts";
 import { type Around, goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
 import type { Fate } from "./device-move.ts";
+import { Doctor } from "./doctor.ts";
 import { DowntimeLimit } from "./downtime-limit.ts";
 import { lookBack } from "./left-behind.ts";
 import type { PciFunction } from "./pci-place.ts";
@@ -158,6 +159,7 @@ export class VmMove implements Stage {
     const [source, target] = [this.#from, this.#to];
     await expectState(source, "running", "say cont to it first");
     await expectState(target, "inmigrate", "start it with -incoming defer -S");
+    for (const qemu of [source, target]) await Doctor.expectSound(qemu);
     const machines = await Promise.all([source.machine(), target.machine()]);
     if (machines[0] !== machines[1]) {
       throw new FerryError("usage", `${source.path} is a ${machines.join(", the target a ")}.`);

@@ -84,6 +84,21 @@ describe("a check finds, before anything is done, that", () => {
       /all vfio-user devices .* has a, b; name each/,
     ],
     ["the target has another", (w) => (w.devices.target = ["b"]), /acc would, .* has b/],
+    [
+      "memory is not shared",
+      (w) => (w.backends = [{ id: "ram", share: false }]),
+      /not shared: ram/,
+    ],
+    [
+      "QEMU is too old",
+      (w) => (w.version = { major: 10, minor: 0, micro: 2 }),
+      /need 10.1 or newer/,
+    ],
+    [
+      "QEMU has something against it",
+      (w) => (w.blocked = { "blocked-reasons": ["there is an ivshmem."] }),
+      /cannot move: there is an ivshmem/,
+    ],
     ["a server serves another VM", (w) => (w.first.serves.source = false), /does not serve the VM/],
   ];
   it.each(cases)("%s", async (_, arrange, sentence) => {
