@@ -4,6 +4,7 @@ import { within } from "../migration/hosts/clock.ts";
 import type * as s from "../migration/hosts/shapes.ts";
 import {
   type DeviceServer,
+  endShape,
   finishedShape,
   noteShape,
   offerShape,
@@ -35,6 +36,7 @@ export interface DeviceWay {
 const stepMs = 60_000;
 /** From the hand-over until somebody has the device; then it is undecided. */
 const decisionMs = 30_000;
+const askEveryMs = 100;
 
 type Finished = s.Read<typeof finishedShape>;
 
@@ -153,9 +155,27 @@ export class DeviceMove {
   async handOver(): Promise<Fate> {
     await this.goOn().catch(() => {});
     await this.#wait("running", decisionMs).catch(() => {});
+    if (this.#end === null && !this.#reached.has("running")) await this.#askSource();
     // Two servers tell it, and nobody knows whose word is here first.
     if (this.#reached.has("running") || this.#end?.outcome === "moved") return "running";
     return this.#end?.outcome === "kept" ? "kept" : "open";
+  }
+
+  /**
+   * The line to the source is lost, its server perhaps not: as long as it answers it is asked how
+   * it ends, and told once more to go on, because the first word may be lost as well.
+   */
+  async #askSource(): Promise<void> {
+    const endMs = hostClock.now() + decisionMs;
+    await this.goOn().catch(() => {});
+    for (; hostClock.now() < endMs; await hostClock.sleep(askEveryMs)) {
+      const answer = await this.#from.ask({ method: "migrate-status" }).catch(() => null);
+      const end = endShape(answer)?.migration.report.outcome;
+      if (end === undefined) return;
+      if (end === "none") continue;
+      this.#end = end;
+      return;
+    }
   }
 
   /** Brings the device back, unless it is there; done when it is. */

@@ -133,6 +133,17 @@ export const finishedShape = s.object({
   sentence: s.sentence,
 });
 
+/** Of a server's status: the migration that goes on, or the last one; its end, once it has one. */
+export const endShape = s.object({
+  migration: s.object({
+    report: s.object({
+      outcome: s.either<s.Read<typeof finishedShape>, "none">(finishedShape, (value) =>
+        value === null ? "none" : undefined,
+      ),
+    }),
+  }),
+});
+
 export const pausedShape = s.object({ kind: s.oneOf("paused"), before: s.text(64) });
 export const phaseShape = s.object({ kind: s.oneOf("phase"), phase: s.text(64), step: s.text(64) });
 export const noteShape = s.object({ kind: s.oneOf("note"), why: s.sentence });

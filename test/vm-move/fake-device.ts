@@ -71,6 +71,8 @@ export class FakeDevice {
   serves = { source: true, target: true };
   /** What the target does when the hand-over is up to it. */
   verdict: "moved" | "moved, the target late" | "kept" | "silent" = "moved";
+  /** Is the line to the source lost as it is told to hand over, and nothing else? */
+  losesLine = false;
   /** Does the device get as far as before its hand-over? */
   pauses = true;
   /** Does the target take its state? */
@@ -174,6 +176,11 @@ export class FakeDevice {
 
   #continue(): void {
     this.#continued += 1;
+    if (this.#continued === 2 && this.losesLine) {
+      this.#begun?.destroy();
+      this.status = { ...this.status, migration: { report: { outcome: null } } };
+      return;
+    }
     if (this.#continued > 1) this.#decide();
     else if (this.pauses) {
       this.#tell({ kind: "phase", phase: "save", step: "ends" });
@@ -208,6 +215,9 @@ export class FakeDevice {
   }
 
   #end(outcome: string, sentence: string): void {
+    if (this.losesLine && this.#continued > 2) {
+      this.status = { ...this.status, migration: { report: { outcome: { outcome, sentence } } } };
+    }
     this.#begun?.write(`${JSON.stringify({ outcome, sentence })}\n`);
   }
 

@@ -75,3 +75,16 @@ it("memory that would stay with the source is no way to move a VM", async () => 
   expect(outcome).toBe("kept");
   expect(sentence).toContain("is set to x-ignore-shared");
 });
+
+it.each([
+  ["moved", "moved", "target"],
+  ["kept", "kept", "source"],
+] as const)(
+  "a source whose line is lost at the hand-over tells that it has %s",
+  async (verdict, outcome, side) => {
+    world.first.losesLine = true;
+    world.first.verdict = verdict;
+    expect(await world.move()).toMatchObject({ outcome });
+    expect(world.state[side]).toBe("running");
+  },
+);
