@@ -21,6 +21,8 @@ export const eventCharsMax = 16_384;
 /** How long a VMM may take to greet, or to answer a command. */
 const answerMs = 10_000;
 const descriptorLineBytes = 4096;
+/** Whether it is found by reading or by writing. */
+const closed = "has closed the connection";
 
 /** What a VMM tells by itself. */
 export interface QmpEvent {
@@ -66,8 +68,11 @@ export class QmpConnection {
     this.#socket = new Socket({ fd });
     this.#socket.setEncoding("utf8");
     this.#socket.on("data", (text: string) => this.#hear(text));
-    this.#socket.on("error", (error) => this.#lose(`cannot be used: ${error.message}`));
-    this.#socket.on("close", () => this.#lose("has closed the connection"));
+    this.#socket.on("error", (error: NodeJS.ErrnoException) => {
+      const hasGone = error.code === "EPIPE" || error.code === "ECONNRESET";
+      this.#lose(hasGone ? closed : `cannot be used: ${error.message}`);
+    });
+    this.#socket.on("close", () => this.#lose(closed));
   }
 
   /** Connects to the monitor at `path`, which speaks to one client at a time, and greets it. */
