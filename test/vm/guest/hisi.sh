@@ -61,10 +61,12 @@ algorithms() {
 # tested NAME: whether the kernel has tested all of them; it does so behind their registration.
 tested() { algorithms "$1" | grep -q passed && ! algorithms "$1" | grep -q unknown; }
 
-# complaints: the kernel's warnings, and worse, since the last call. That an interrupt took long, or a
-# clock's readout, says something of the machine's load only.
+# What says something of the machine's load only: an interrupt took long, or a clock's readout.
+noise='hrtimer: interrupt took|clocksource: Long readout|clocksource: timekeeping watchdog'
+
+# complaints: the kernel's warnings, and worse, since the last call, but for noise.
 complaints() {
-  dmesg -r -c | grep '^<[0-4]>' | grep -vE 'hrtimer: interrupt took|clocksource: Long readout'
+  dmesg -r -c | grep '^<[0-4]>' | grep -vE "$noise"
   return 0
 }
 
