@@ -29,15 +29,17 @@ class Attacker {
     const kinds: Record<string, number> = {};
     const succeeded: string[] = [];
     let [tried, refused] = [0, 0];
-    while (!this.stopped) {
-      const attack = attacks[tried % attacks.length] as (typeof attacks)[number];
+    for (let turn = 0; !this.stopped; turn++) {
+      const attack = attacks[turn % attacks.length] as (typeof attacks)[number];
       const scenes = this.#hosts[this.host] as readonly Scene[];
-      const scene = scenes[Math.floor(tried / attacks.length) % scenes.length] as Scene;
+      const scene = scenes[Math.floor(turn / attacks.length) % scenes.length] as Scene;
+      const isRefused = await attack.run(scene);
+      await rest();
+      if (isRefused === null) continue;
       tried += 1;
       kinds[attack.name] = (kinds[attack.name] ?? 0) + 1;
-      if (await attack.run(scene)) refused += 1;
+      if (isRefused) refused += 1;
       else succeeded.push(attack.name);
-      await rest();
     }
     for (const { own } of this.#hosts.flat()) own.close();
     return { tried, refused, succeeded, kinds };

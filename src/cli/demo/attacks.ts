@@ -29,7 +29,8 @@ export interface Scene {
 /** One attack: `run` says whether it was refused as it must be. */
 export interface Attack {
   readonly name: string;
-  run(scene: Scene): boolean | Promise<boolean>;
+  /** True when it was refused; null when there was nobody to refuse it. */
+  run(scene: Scene): boolean | Promise<boolean | null>;
 }
 
 const stormWrites = 256;
@@ -80,7 +81,7 @@ function say({ victimSocket }: Scene, words: Uint8Array): number {
 }
 
 /** A connection without a certificate is cut off before anything is read from it. */
-function knock({ migrationPort }: Scene): Promise<boolean> {
+function knock({ migrationPort }: Scene): Promise<boolean | null> {
   return new Promise((resolve) => {
     const socket = connectTls({
       host: "127.0.0.1",
@@ -89,12 +90,12 @@ function knock({ migrationPort }: Scene): Promise<boolean> {
       rejectUnauthorized: false,
     });
     socket.setTimeout(answerMs, () => socket.destroy());
-    // Where nobody listens nobody has refused anything.
+    // Before a device was put on offer nobody listens.
     let isThere = false;
     socket.once("connect", () => (isThere = true));
     socket.once("data", () => resolve(false));
     socket.on("error", () => {});
-    socket.once("close", () => resolve(isThere));
+    socket.once("close", () => resolve(isThere ? true : null));
     socket.write(randomBytes(garbageBytes));
   });
 }
