@@ -27,17 +27,13 @@ function run(what, command, args) {
   }
 }
 
-/**
- * The lock file that npm keeps of what it installed differs from ours when something is missing.
- */
+/** What was installed is what the stamp beside it says: the lock file of that time. */
 function install() {
   const stamp = at("node_modules", ".vfio-ferry-installed");
   const wanted = readFileSync(at("package-lock.json"), "utf8");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
   console.error("vfio-ferry: installing the packages that package-lock.json names ...");
-  // Not `npm ci`: it refuses a lock file that leaves out optional packages of other platforms.
-  const quiet = ["--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
-  run("npm install", "npm", ["install", ...quiet]);
+  run("npm ci", "npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
   writeFileSync(stamp, wanted);
 }
 

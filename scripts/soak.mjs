@@ -1,7 +1,7 @@
 // What takes too long for every change: migrations in simulation by ten thousands, and between
 // real processes by hundreds, swaps under one load, and VMs on their way by the hour (as root, on
 // Debian): `npm run soak`, or `npm run soak -- --seed 7 --sim 100 --faults 9 --swaps 20
-// --vm-faults 9 --vm-hops 5 --vm-storms 2 --vm-swaps 5 --vm-upgrades 2`.
+// --vm-faults 9 --vm-sudden 9 --vm-hops 5 --vm-storms 2 --vm-swaps 5 --vm-upgrades 2`.
 // The table at its end is for SPECIFICATION.md; what failed is printed above it, with its seed.
 import { spawn } from "node:child_process";
 import { cpus, release } from "node:os";
@@ -17,6 +17,7 @@ const { values } = parseArgs({
     faults: { type: "string", default: "200" },
     swaps: { type: "string", default: "100" },
     "vm-faults": { type: "string", default: "all" },
+    "vm-sudden": { type: "string", default: "all" },
     "vm-hops": { type: "string", default: "20" },
     "vm-storms": { type: "string", default: "10" },
     "vm-swaps": { type: "string", default: "100" },
@@ -58,6 +59,12 @@ const parts = [
     count: values["vm-faults"],
     program: vmTest("vm-held-faults", "--reporter", "verbose"),
     environment: { FERRY_VM_FAULTS: values["vm-faults"] },
+  },
+  {
+    what: "VMs of one device, and as many of two, that lose something in the middle of a phase",
+    count: values["vm-sudden"],
+    program: vmTest("vm-sudden-faults", "--reporter", "verbose"),
+    environment: { FERRY_VM_SUDDEN: values["vm-sudden"] },
   },
   {
     what: "hops of an arm64 VM with three accelerators, and as many of an x86 VM with `hello`",

@@ -61,6 +61,7 @@ export class Host {
       clock: process.clock(world.clock),
       random: (count) => world.random.bytes(count),
       links: this.#links(process),
+      sweep: () => {},
       tell: (event) => {
         if (process.alive) this.#hear(event);
       },

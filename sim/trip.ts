@@ -219,11 +219,13 @@ export class Trip {
       return this.vmm?.open === true && to.machine.runs ? "moved" : null;
     }
     if (owner.process.alive) return from.alive && this.#outcome !== null ? "kept" : null;
-    const open = decisionsOf(to.disk, this.token).at(-1) === "expected";
-    return open || this.#targetGoesOn ? null : "lost";
+    return this.#targetGoesOn ? null : "lost";
   }
 
-  /** The target has begun, and its process has not come to an end of it. */
+  /**
+   * The target has begun, and its process has not come to an end of it. Another process, or a later
+   * word of this one, can only decide against it: `expected` may stay its last record for long.
+   */
   get #targetGoesOn(): boolean {
     const { to } = this;
     return to.alive && to.process === this.#began.to && to.busy;

@@ -3,7 +3,8 @@
  *
  *     tsx bench/migration/run.ts [--moves 100] [--mib 512] [--only state,blackout,bulk,many]
  */
-import { type ChildProcess, fork } from "node:child_process";
+import { type ChildProcess, fork, spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { AttackOrder } from "../../src/cli/demo/messages.ts";
 import { pin } from "../accelerators/pin.ts";
@@ -53,7 +54,10 @@ async function state(): Promise<void> {
 
 /** Sets the neighbour on. */
 function attack({ daemons }: Hosts): ChildProcess {
-  const attacker = fork(attackerUrl, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+  const attacker = fork(attackerUrl, {
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    execArgv: [],
+  });
   pin(1, attacker.pid);
   const hosts = daemons.map(({ neighbour, berth }) => [
     {
@@ -142,6 +146,16 @@ async function many(): Promise<void> {
 
 const benches = { state, blackout, bulk, many } as const;
 
+/** Each in its own process: what one leaves behind is collected while the next one measures. */
+function alone(wanted: readonly string[], { moves, mib }: Record<"moves" | "mib", string>): number {
+  const own = [...process.execArgv, fileURLToPath(import.meta.url)];
+  const statuses = wanted.map((name) => {
+    const args = [...own, "--only", name, "--moves", moves, "--mib", mib];
+    return spawnSync(process.execPath, args, { stdio: "inherit" }).status;
+  });
+  return Math.max(...statuses.map((status) => status ?? 1));
+}
+
 await main(async () => {
   const { values } = parseArgs({
     options: {
@@ -150,8 +164,9 @@ await main(async () => {
       only: { type: "string" },
     },
   });
-  const options = { moves: Number(values.moves), mib: Number(values.mib) };
   const wanted = values.only?.split(",") ?? Object.keys(benches);
-  for (const name of wanted) await benches[name as keyof typeof benches]?.(options);
+  if (wanted.length > 1) return alone(wanted, values);
+  const [name] = wanted as [keyof typeof benches];
+  await benches[name]?.({ moves: Number(values.moves), mib: Number(values.mib) });
   return missed === 0 ? 0 : 1;
 });

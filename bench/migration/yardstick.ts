@@ -46,18 +46,12 @@ function receive(kind: LinkKind, total: number, path: string, port: number, pki:
   const socket: Socket =
     kind === "unix"
       ? connect({ path, onread } as never)
-      : connectTls({ ...place, checkServerIdentity: () => undefined });
+      : connectTls({ ...place, onread, checkServerIdentity: () => undefined } as never);
   let before = process.cpuUsage();
   socket.once(kind === "unix" ? "connect" : "secureConnect", () => {
     before = process.cpuUsage();
     socket.write("!");
   });
-  if (kind === "tls") {
-    socket.on("data", (bytes: Uint8Array) => {
-      arena.bytes.set(bytes, at);
-      at += bytes.length;
-    });
-  }
   socket.on("close", () => process.send?.({ bytes: at, workedMs: workedMs(before) }));
 }
 

@@ -144,6 +144,14 @@ export class RegisterBank<T extends Registers> {
     }
   }
 
+  /** The offset of the first word of which no hook gives what is read; -1 for none. */
+  get quietOffset(): number {
+    const gives = (cell: Cell | undefined): boolean =>
+      cell !== undefined && (cell.read !== undefined || gives(cell.next));
+    const word = this.#cells.findIndex((cell) => !gives(cell));
+    return word < 0 ? word : 4 * word;
+  }
+
   /** Reads `count` bytes at `offset` into `bytes` from `at`. */
   read(offset: number, bytes: Uint8Array, at: number, count: number): void {
     if (count === 4 && (offset & 3) === 0) {

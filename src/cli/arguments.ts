@@ -1,8 +1,10 @@
-/** What people type: numbers, and where a server is. */
+/** What people type: numbers, paths, and where a server is. */
+import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { FerryError } from "../base/errors.ts";
 import { Connection } from "../client/connection.ts";
 import { RemoteDevice } from "../client/remote-device.ts";
+import { parseAddress } from "../host/links/address.ts";
 
 /** Milliseconds that a server has for an answer unless `--timeout` says otherwise. */
 export const defaultTimeoutMs = 5000;
@@ -21,6 +23,22 @@ export function parseCount(text: string, what: string, max = Number.MAX_SAFE_INT
     "bad-argument",
     `${what} ${JSON.stringify(text)} is no whole number from 0 to ${max}. Write 4096 or 0x1000.`,
   );
+}
+
+/** One value more of an option that may be repeated. */
+export const another = (text: string, before: readonly string[] = []): readonly string[] => [
+  ...before,
+  text,
+];
+
+/** A path as a daemon, whose working folder is another one, finds it. */
+export const absolutePath = (path: string | undefined): string | undefined =>
+  path === undefined ? undefined : resolve(path);
+
+/** A link's address likewise; throws for one that is none. */
+export function absoluteLink(text: string): string {
+  const address = parseAddress(text);
+  return address.kind === "tls" ? text : `${address.kind}:${resolve(address.path)}`;
 }
 
 /** Adds what every verb has: `--json`, and examples under `--help`. */

@@ -1,15 +1,12 @@
-import { writeFileSync } from "node:fs";
-import { resolve } from "node:path";
 import { Command, Option } from "commander";
 import { FerryError } from "../base/errors.ts";
 import { askControl, controlOf } from "../host/control-line.ts";
-import { parseAddress } from "../host/links/address.ts";
 import type { TimedEvent } from "../migration/hosts/events.ts";
 import { pausePoints } from "../migration/hosts/pause.ts";
 import type { Report } from "../migration/hosts/report.ts";
-import { renderPage } from "../migration/hosts/report-page.ts";
 import { renderText } from "../migration/hosts/report-text.ts";
-import { parseCount, verb } from "./arguments.ts";
+import { absoluteLink, absolutePath, parseCount, verb } from "./arguments.ts";
+import { expectPage, writePage } from "./files.ts";
 import { eventLine } from "./migrate-progress.ts";
 import { ExitCode, print, printJson } from "./output.ts";
 
@@ -28,15 +25,6 @@ async function ask(
   return await askControl(control, { ...request, device, method }, { hear });
 }
 
-/** The daemon has another working folder. */
-function absolute(text: string): string {
-  const address = parseAddress(text);
-  return address.kind === "tls" ? text : `${address.kind}:${resolve(address.path)}`;
-}
-
-const folder = (path: string | undefined): string | undefined =>
-  path === undefined ? undefined : resolve(path);
-
 /** Takes part in a migration to its end, and says how it ended. */
 async function follow(
   path: string,
@@ -49,11 +37,12 @@ async function follow(
     const line = eventLine(event as TimedEvent);
     if (line !== null) print(line);
   };
+  expectPage(page);
   const done = (await ask(path, method, request, hear)) as { outcome: string; report: Report };
-  if (page !== undefined) writeFileSync(page, renderPage(done.report));
   if (json === true) printJson(done);
   else print(renderText(done.report));
   if (done.outcome !== "moved") process.exitCode = ExitCode.failed;
+  writePage(page, done.report);
 }
 
 /** Asks for something short. */
@@ -99,8 +88,8 @@ interface Destination {
 
 const destination = (options: Destination): Destination => ({
   ...options,
-  to: absolute(options.to),
-  pki: folder(options.pki) as string,
+  to: absoluteLink(options.to),
+  pki: absolutePath(options.pki) as string,
 });
 
 interface MigrateOptions extends Destination, Output {
@@ -162,7 +151,7 @@ const thawOf = ({ waitForThaw }: { readonly waitForThaw?: boolean }): string =>
 async function offer(path: string, options: OfferOptions): Promise<void> {
   const { from, listen = `unix:${path}.mig`, pki, lasts, json } = options;
   const lastsMs = lasts === undefined ? undefined : lasts * 1000;
-  const request = { from, listen: absolute(listen), pki: folder(pki), lastsMs };
+  const request = { from, listen: absoluteLink(listen), pki: absolutePath(pki), lastsMs };
   const answer = await ask(path, "migrate-offer", { ...request, thaw: thawOf(options) });
   const { address, token } = answer as { address: string; token: string };
   if (json === true) printJson(answer);
@@ -190,7 +179,7 @@ function addLoad(migrate: Command): void {
     .addOption(waiting)
     .option(...report)
     .action(async (path: string, options: Output & { from: string; waitForThaw?: boolean }) => {
-      const request = { from: absolute(options.from), thaw: thawOf(options) };
+      const request = { from: absoluteLink(options.from), thaw: thawOf(options) };
       await follow(path, "migrate-load", request, options);
     });
 }
@@ -256,9 +245,9 @@ export function addMigrate(program: Command): void {
     .action(async (path: string, { json, report: page }: Output) => {
       const status = (await ask(path, "migrate-status")) as Status;
       const last = status.migration?.report;
-      if (page !== undefined && last !== undefined) writeFileSync(page, renderPage(last));
       if (json === true) printJson(status);
       else print(statusLines(status).join("\n"));
+      if (last !== undefined) writePage(page, last);
     });
   verb(migrate, "abort <server>", "end it; the device stays where it was", [
     "migrate abort /run/sec2.sock",

@@ -1,32 +1,26 @@
-import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import { type Command, InvalidArgumentError } from "commander";
 import { FerryError, messageOf } from "../base/errors.ts";
 import { listenersMax } from "../host/acceptor.ts";
 import { controlPathOf } from "../host/control-line.ts";
-import { ControlSocket, type Method } from "../host/control-socket.ts";
-import { type Berth, Host, type Place } from "../host/host.ts";
+import { ControlSocket } from "../host/control-socket.ts";
+import { markAlone } from "../host/garbage.ts";
+import { type Berth, Host } from "../host/host.ts";
 import { formatAddress } from "../host/links/address.ts";
 import { type FarDevice, serveFar } from "../host/links/far.ts";
 import type { Listener } from "../host/links/listener.ts";
 import type { DeviceSpec } from "../host/mail.ts";
-import { migrationMethods } from "../host/migration-methods.ts";
-import { Migrations, type TellDevice } from "../host/migrations.ts";
-import type { ServedDevice } from "../host/served-device.ts";
+import { Migrations } from "../host/migrations.ts";
 import { tellManager } from "../host/service-manager.ts";
-import { swapMethods } from "../host/swap-methods.ts";
 import { exitProcess } from "../sys/libc.ts";
-import { isListening, isSocket, setNonBlocking } from "../sys/unix.ts";
 import { parseCount } from "./arguments.ts";
-import { inheritedFds } from "./listen-fds.ts";
+import { builtIn, numbered, specOf } from "./device-spec.ts";
 import { type Log, makeLog } from "./log.ts";
-import { leave, ownManifest, Succeeding } from "./succeeding.ts";
+import { placesOf } from "./places.ts";
+import { type Methods, serveMethods, tellOf } from "./serve-methods.ts";
+import { Succeeding } from "./succeeding.ts";
 
 const descriptorMax = 2 ** 31 - 1;
-
-/** The devices that come with the project. */
-const builtIn = ["hello", "bench", "bulk", "hisi-sec2", "hisi-zip", "hisi-hpre"] as const;
 
 /** What serves a device, here or as a relay. */
 export interface ServeOptions {
@@ -87,7 +81,7 @@ export function addServe(program: Command): void {
       (text) => parseCount(text, "--count", listenersMax),
       1,
     )
-    .option("--set <name=value>", "an option of the device; may be repeated", keyValue, {})
+    .option("--set <name=value>", "a device option, {n} likewise; may be repeated", keyValue, {})
     .option("--driver <name>", "migrate it by this driver: a name, a package or a module's path")
     .option("--control <path>", "control socket (default: the socket path with .ctl)")
     .option("--no-control", "no control socket")
@@ -112,6 +106,7 @@ export async function serve(
   if (far === null) checkRemote(options);
   const log = makeLog(options.json === true);
   let freed: () => void = () => {};
+  markAlone();
   const host = new Host({
     claimed: (name) => log.info({ device: name }, "client connected"),
     released: (name) => {
@@ -133,7 +128,7 @@ export async function serve(
     const path = controlPath(host, options);
     const stays = far === null && options.remote === undefined ? null : staysHere;
     const served = { host, migrations, log, succeeding, options, stays };
-    const methods = controlMethods(path ?? "", served);
+    const methods = serveMethods(path ?? "", served);
     const control = path === null ? null : await openControl(path, methods, succeeding, log);
     for (const { device: served, socketPath } of host.berths) {
       log.info({ device: served.spec.name, socket: socketPath ?? "inherited" }, "serving");
@@ -216,139 +211,18 @@ function makeMigrations({ journal, control, takeOver: succeeded }: ServeOptions,
   return new Migrations(pathOf, tellOf(log, "migration"));
 }
 
-const tellOf =
-  (log: Log, what: string): TellDevice =>
-  (device, { kind, atMs: _, ...event }) =>
-    log[kind === "progress" ? "debug" : "info"]({ device, ...event }, `${what}: ${kind}`);
-
-function specOf(device: string | undefined, options: ServeOptions): DeviceSpec {
-  if (device === undefined) {
-    throw new FerryError("usage", `name a device to serve: ${builtIn.join(", ")} or a module.`);
-  }
-  const driver = options.driver === undefined ? {} : { driver: moduleOf(options.driver) };
-  return { ...deviceSpec(device, options.set), ...driver };
-}
-
 async function serveDevices(
   host: Host,
   spec: DeviceSpec,
   options: ServeOptions,
   migrations: Migrations,
 ): Promise<void> {
-  const places = await placesOf(options);
+  const places = placesOf(options);
   // Without a control socket nothing can be migrated, and nothing is to be remembered.
   const before = hasControl(options) ? (berth: Berth) => migrations.add(berth) : undefined;
-  for (const place of places) await host.add(spec, place, before);
-}
-
-function deviceSpec(device: string, options: Readonly<Record<string, string>>): DeviceSpec {
-  if (builtIn.some((name) => name === device)) {
-    return { name: device, module: `vfio-ferry/devices/${device}`, options };
+  for (const [n, place] of places.entries()) {
+    await host.add(numbered(spec, n), place, before);
   }
-  const path = resolve(device);
-  if (!existsSync(path)) {
-    const known = builtIn.join(", ");
-    throw new FerryError(
-      "no-device",
-      `no device ${device}: it is neither one of ${known} nor a file.`,
-    );
-  }
-  return { name: device, module: pathToFileURL(path).href, options };
-}
-
-/** A file is named by its URL, anything else is a name or a package for `import`. */
-const moduleOf = (name: string): string =>
-  existsSync(resolve(name)) ? pathToFileURL(resolve(name)).href : name;
-
-/** One place a device. */
-async function placesOf(options: ServeOptions): Promise<Place[]> {
-  const { socketPath, fd, count } = options;
-  if (count === 0) throw new FerryError("usage", "--count 0 serves nothing: say 1 or more.");
-  if (socketPath !== undefined) {
-    if (count > 1 && !socketPath.includes("{n}")) {
-      throw new FerryError(
-        "usage",
-        "with --count, --socket-path needs {n} for the device's number.",
-      );
-    }
-    const numbers = Array.from({ length: count }, (_, i) => String(i));
-    return numbers.map((n) => ({ socketPath: resolve(socketPath.replaceAll("{n}", n)) }));
-  }
-  const fds = fd === undefined ? inheritedFds(process.env, process.pid) : [fd];
-  if (fds.length === 0) {
-    throw new FerryError("usage", "say where to listen: --socket-path PATH, --fd N or LISTEN_FDS.");
-  }
-  return fds.map(placeOfFd);
-}
-
-function placeOfFd(fd: number): Place {
-  if (!isSocket(fd)) throw new FerryError("no-socket", `descriptor ${fd} is not a socket.`);
-  if (!isListening(fd)) return { connectedFd: fd };
-  // A service manager gives one that blocks: the main thread would wait in accept.
-  setNonBlocking(fd, true);
-  return { listenFd: fd };
-}
-
-interface Served {
-  readonly host: Host;
-  readonly migrations: Migrations;
-  readonly log: Log;
-  readonly succeeding: Succeeding | null;
-  readonly options: ServeOptions;
-  /** Why no successor can have it; null when one can. */
-  readonly stays: string | null;
-}
-
-type Methods = Readonly<Record<string, Method>>;
-
-/** `probe` and `served` tell of the devices; `manifest` and `hand-over` are for a successor. */
-function controlMethods(path: string, served: Served): Methods {
-  const { host, migrations, log, succeeding, options } = served;
-  let isLeaving = false;
-  const wanted = (path: unknown): ServedDevice[] =>
-    host.berths
-      .filter(({ socketPath }) => path === undefined || socketPath === path)
-      .map(({ device }) => device);
-  const stays = (): void => {
-    if (isLeaving) throw new FerryError("busy", "a successor is taking over; ask it.");
-  };
-  const whileHere = (methods: Methods): Methods =>
-    Object.fromEntries(
-      Object.entries(methods).map(([name, method]): [string, Method] => [
-        name,
-        async (...asked) => {
-          stays();
-          return await method(...asked);
-        },
-      ]),
-    );
-  return {
-    ...whileHere(migrationMethods((device) => migrations.find(device))),
-    ...whileHere(swapMethods(host, path, tellOf(log, "swap"))),
-    probe: async ({ device }) => ({
-      devices: await Promise.all(wanted(device).map((each) => each.report())),
-    }),
-    served: async ({ device }) => ({
-      served: await Promise.all(wanted(device).map((each) => each.served())),
-    }),
-    manifest: async () => {
-      if (served.stays !== null) throw new FerryError("busy", served.stays);
-      return { ...ownManifest(host.berths, options), succession: succeeding?.succession ?? null };
-    },
-    "hand-over": async (request) => {
-      stays();
-      isLeaving = true;
-      try {
-        const successor = await leave(host, migrations, request);
-        log.info({ successor }, "handed over to a successor");
-        return exitProcess(0);
-      } catch (thrown) {
-        isLeaving = false;
-        log.warn(`not handed over: ${messageOf(thrown)}`);
-        throw thrown;
-      }
-    },
-  };
 }
 
 const hasControl = ({ control, socketPath }: ServeOptions): boolean =>

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
-import { FerryError, messageOf } from "../base/errors.ts";
+import { FerryError } from "../base/errors.ts";
 import { askControl, controlOf } from "../host/control-line.ts";
 import { readState, writeState } from "../host/links/state-contents.ts";
 import type { Compatibility } from "../migration/driver.ts";
@@ -10,20 +10,12 @@ import { sectionNames } from "../migration/drivers/hisi-acc/sections.ts";
 import { newToken } from "../migration/hosts/offers.ts";
 import { StreamSection } from "../spec/ferry-stream.ts";
 import { verb } from "./arguments.ts";
+import { withFile } from "./files.ts";
 import { print, printJson } from "./output.ts";
 
 interface ShowOptions {
   readonly json?: boolean;
   readonly out?: string;
-}
-
-/** What the file system says no to is the operator's to mend. */
-function withFile<T>(path: string, use: () => T): T {
-  try {
-    return use();
-  } catch (thrown) {
-    throw new FerryError("bad-argument", `${path} cannot be used: ${messageOf(thrown)}.`);
-  }
 }
 
 function nameOf(driver: string, kind: number): string {
@@ -37,7 +29,7 @@ async function show(path: string, { json, out }: ShowOptions): Promise<void> {
   if (out !== undefined) {
     const bytes = toLinux(sections);
     if (typeof bytes === "string") throw new FerryError("not-linux", `${path}: ${bytes}.`);
-    withFile(out, () => writeFileSync(out, bytes, { mode: 0o600, flag: "wx" }));
+    withFile(`${out} cannot be used`, () => writeFileSync(out, bytes, { mode: 0o600, flag: "wx" }));
   }
   const { device, compatibility } = hello;
   const rows = sections.map(({ kind, version, optional, bytes }) => ({
@@ -64,7 +56,7 @@ interface MakeOptions {
 
 async function make(path: string, options: MakeOptions): Promise<void> {
   const { linux, for: server, acceptV1 = false, json } = options;
-  const bytes = withFile(linux, () => readFileSync(linux));
+  const bytes = withFile(`${linux} cannot be used`, () => readFileSync(linux));
   const sections = fromLinux(bytes, { acceptV1 });
   if (typeof sections === "string") throw new FerryError("not-linux", `${linux}: ${sections}.`);
   const { control, device } = controlOf(server);

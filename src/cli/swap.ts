@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { askControl, controlOf } from "../host/control-line.ts";
 import type { SwapReport } from "../host/swap-source.ts";
-import { verb } from "./arguments.ts";
+import { absolutePath, verb } from "./arguments.ts";
 import { ExitCode, print, printJson } from "./output.ts";
 
 interface SwapOptions {
@@ -12,16 +12,13 @@ interface SwapOptions {
   readonly json?: boolean;
 }
 
-const absolute = (path: string | undefined): string | undefined =>
-  path === undefined ? undefined : resolve(path);
-
 async function swap(from: string, options: SwapOptions): Promise<void> {
   const to = resolve(options.to);
   const { control, device } =
     options.control === undefined
       ? controlOf(from)
       : { control: options.control, device: resolve(from) };
-  const request = { method: "swap", device, to, control: absolute(options.toControl) };
+  const request = { method: "swap", device, to, control: absolutePath(options.toControl) };
   const report = (await askControl(control, request)) as SwapReport;
   if (options.json === true) printJson(report);
   else print(tellReport(from, options.to, report));

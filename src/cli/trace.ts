@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import { FerryError } from "../base/errors.ts";
 import { verb } from "./arguments.ts";
-import { TraceRelay } from "./tracing/relay.ts";
 import { replay } from "./tracing/replay.ts";
+import { Tap } from "./tracing/tap.ts";
 import { TraceLog } from "./tracing/trace-log.ts";
 
 interface TraceOptions {
@@ -18,18 +18,18 @@ async function trace(
   options: TraceOptions,
 ): Promise<void> {
   const log = new TraceLog(options.json === true, options.record ?? null);
-  const relay = new TraceRelay(listenPath, connectPath, log);
-  const stop = (): void => relay.stop();
+  const tap = new Tap(listenPath, connectPath, log);
+  const stop = (): void => tap.stop();
   process.on("SIGINT", stop).on("SIGTERM", stop);
   try {
     log.flush();
-    await relay.run(options.once === true);
+    await tap.run(options.once === true);
   } finally {
     process.off("SIGINT", stop).off("SIGTERM", stop);
-    relay.close();
+    tap.close();
     log.close();
   }
-  process.stderr.write(`ferry: ${log.messages} messages of ${relay.count} connections\n`);
+  process.stderr.write(`ferry: ${log.messages} messages of ${tap.count} connections\n`);
 }
 
 const notes = `

@@ -4,7 +4,7 @@ import { DeviceServer } from "../vm/device-server.ts";
 import { Doctor, type Finding } from "../vm/doctor.ts";
 import { renderFindings } from "../vm/doctor-report.ts";
 import { Qemu } from "../vm/qemu.ts";
-import { verb } from "./arguments.ts";
+import { another, verb } from "./arguments.ts";
 import { ExitCode, print, printJson } from "./output.ts";
 
 interface DoctorOptions {
@@ -52,8 +52,6 @@ function tell(findings: readonly Finding[], role: Doctor["role"], { json }: Doct
   else print(renderFindings(findings, role));
   if (!isReady) process.exitCode = ExitCode.failed;
 }
-
-const another = (text: string, before: readonly string[]): readonly string[] => [...before, text];
 
 /** `ferry vm doctor`. */
 export function addDoctor(vm: Command): void {

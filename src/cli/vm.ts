@@ -1,13 +1,11 @@
-import { appendFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { FerryError, messageOf } from "../base/errors.ts";
+import { FerryError } from "../base/errors.ts";
 import { Announcements, isLast } from "../host/announcements.ts";
 import { hostClock } from "../host/host-clock.ts";
 import type { MigrationEvent, TimedEvent } from "../migration/hosts/events.ts";
 import type { Around } from "../migration/hosts/phases.ts";
 import { Recorder } from "../migration/hosts/report.ts";
-import { renderPage } from "../migration/hosts/report-page.ts";
 import type { DeviceWay } from "../vm/device-move.ts";
 import { DeviceServer } from "../vm/device-server.ts";
 import { homeOf, meetingAt, sameUser } from "../vm/meeting.ts";
@@ -15,7 +13,8 @@ import { Qemu } from "../vm/qemu.ts";
 import { VmDevice } from "../vm/vm-device.ts";
 import { type VmEnd, VmMove } from "../vm/vm-move.ts";
 import { drawn, renderVmReport, type VmReport } from "../vm/vm-report.ts";
-import { parseCount, verb } from "./arguments.ts";
+import { absoluteLink, absolutePath, another, parseCount, verb } from "./arguments.ts";
+import { expectPage, writePage } from "./files.ts";
 import { eventLine } from "./migrate-progress.ts";
 import { ExitCode, print, printJson } from "./output.ts";
 import { addDoctor } from "./vm-doctor.ts";
@@ -87,7 +86,7 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
   const [{ to: first = "" } = {}] = wanted;
   const memory = memoryAddress(options.memory ?? `unix:${resolve(first)}.vm`);
   const ways = waysOf(wanted, memory, options);
-  if (options.report !== undefined) writePage(options.report, "");
+  expectPage(options.report);
   const from = await Qemu.connect(options.qmp);
   const to = await Qemu.connect(options.toQmp).catch((thrown: unknown) => {
     from.close();
@@ -129,53 +128,32 @@ function finish(
   const report: VmReport = { ...end, elapsedMs, blackoutMs, phases, notes };
   if (json === true) printJson(report);
   else print(renderVmReport(report));
-  if (page !== undefined) writePage(page, renderPage(drawn(told, report)));
+  writePage(page, drawn(told, report));
   if (end.outcome !== "moved" || end.trouble !== "") process.exitCode = ExitCode.failed;
 }
-
-/** Adds a page's text to its file; nothing, to find out before a move whether it can be written. */
-function writePage(path: string, text: string): void {
-  try {
-    if (text === "") appendFileSync(path, "");
-    else writeFileSync(path, text);
-  } catch (thrown) {
-    throw new FerryError("bad-argument", `--report ${path}: ${messageOf(thrown)}.`);
-  }
-}
-
-/** The daemons have other working folders. */
-function absolute(link: string): string {
-  return link.startsWith("unix:") ? `unix:${resolve(link.slice("unix:".length))}` : link;
-}
-
-const folder = (path: string | undefined): string | undefined =>
-  path === undefined ? undefined : resolve(path);
 
 /** Each pair of servers meets for itself, and meets again should its device come back. */
 function waysOf(wanted: readonly Named[], memory: string, options: VmOptions): Way[] {
   const { link: links = [], home: homes = [], from, peer, pki, toPki } = options;
-  const hosts = { from, peer, pki: folder(pki), toPki: folder(toPki) };
+  const hosts = { from, peer, pki: absolutePath(pki), toPki: absolutePath(toPki) };
   if (links.length > 0) expectOneEach("--link", links, wanted);
   // One device alone never comes back once it has gone: it decides for the VM.
   const mayComeBack = links.length > 1 && links.some((link) => link.startsWith("tls:"));
   if (mayComeBack || homes.length > 0) expectOneEach("--home", homes, wanted);
   return wanted.map(({ from: source, to }, index) => {
-    const link = meetingAt(absolute(links[index] ?? linkOf(to)), memory, hosts);
+    const link = meetingAt(absoluteLink(links[index] ?? linkOf(to)), memory, hosts);
     const here = homes[index];
-    if (here !== undefined) return { link, home: homeOf(link, absolute(here)) };
-    return { link, home: { address: absolute(linkOf(source)), from: sameUser } };
+    if (here !== undefined) return { link, home: homeOf(link, absoluteLink(here)) };
+    return { link, home: { address: absoluteLink(linkOf(source)), from: sameUser } };
   });
 }
 
+/** They go at once, and come back at once; a port that is not chosen is another one each time. */
 function expectOneEach(option: string, said: readonly string[], wanted: readonly Named[]): void {
-  if (said.length === wanted.length) return;
-  throw new FerryError("usage", `say ${option} once for each device, in their order.`);
+  const chosen = said.filter((address) => !address.endsWith(":0"));
+  if (said.length === wanted.length && new Set(chosen).size === chosen.length) return;
+  throw new FerryError("usage", `say another ${option} once for each device, in their order.`);
 }
-
-const another = (text: string, before: readonly string[] = []): readonly string[] => [
-  ...before,
-  text,
-];
 
 const seconds = (text: string): number => parseCount(text, "--within", 86_400);
 

@@ -5,6 +5,7 @@ import type {
   DmaMapping,
   IoEventfd,
   IrqRequest,
+  LineState,
   MigrationSink,
   VfioDevice,
   Watch,
@@ -137,6 +138,10 @@ export class RelayDevice extends Wrapper {
   /** Doorbells come as writes: an eventfd does not reach the device. */
   override ioEventfds(): readonly IoEventfd[] {
     return [];
+  }
+
+  override holdLine(held: boolean): LineState {
+    return this.#irqs.holdLine(held);
   }
 
   override setIrqs(request: IrqRequest): number {

@@ -1,6 +1,6 @@
 import { errno } from "../base/errno.ts";
 import { closeAll, names } from "../device/irq-request.ts";
-import type { Irq, IrqRequest, IrqWire, Watch } from "../device/vfio-device.ts";
+import type { Irq, IrqRequest, IrqWire, LineState, Watch } from "../device/vfio-device.ts";
 import { IrqSet, IrqSetFlags, PciIrq } from "../spec/vfio.ts";
 import { Command } from "../spec/vfio-user.ts";
 import { addEventfd, adoptEventfd, closeFd, drainEventfd } from "../sys/descriptors.ts";
@@ -28,6 +28,9 @@ export class RelayIrqs implements IrqPort {
   watches: readonly Watch[] = noWatches;
   readonly #connection: Connection;
   readonly #irqs: readonly Irq[];
+  /** The line is kept from being signalled, and it would have been so often. */
+  #lineHeld = false;
+  #lineWaits = 0;
   readonly #wires = new Map<number, Map<number, Wire>>();
 
   constructor(connection: Connection, irqs: readonly Irq[]) {
@@ -52,9 +55,25 @@ export class RelayIrqs implements IrqPort {
     if (vector >= (this.#irqs[index]?.count ?? 0) || count === 0) return false;
     const wire = this.#wires.get(index)?.get(vector);
     if (wire === undefined) return true;
+    if (index === PciIrq.intx && this.#lineHeld) {
+      this.#lineWaits = count;
+      return true;
+    }
     if (index === PciIrq.intx) wire.masked = true;
     if (wire.trigger >= 0) addEventfd(wire.trigger, count);
     return true;
+  }
+
+  /** As `VfioDevice.holdLine` has it; what is behind the device's registers is not known here. */
+  holdLine(held: boolean): LineState {
+    this.#lineHeld = held;
+    const waits = held ? 0 : this.#lineWaits;
+    if (waits > 0) {
+      this.#lineWaits = 0;
+      this.raised(PciIrq.intx, 0, waits);
+    }
+    const wire = this.#wires.get(PciIrq.intx)?.get(0);
+    return { up: wire?.masked === true && wire.trigger >= 0, quiet: null };
   }
 
   /** Raises a vector here: the server there cannot any more. */
@@ -194,6 +213,7 @@ export class RelayIrqs implements IrqPort {
       closeFd(unmask);
     }
     this.#wires.delete(index);
+    if (index === PciIrq.intx) this.#lineWaits = 0;
     this.#watch();
   }
 

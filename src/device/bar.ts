@@ -1,5 +1,6 @@
 import type { Hooks, RegisterBank } from "../base/register-bank.ts";
 import type { Registers, RegisterTable } from "../base/registers.ts";
+import type { BarShape } from "./config-space.ts";
 import type { DeviceState } from "./device-state.ts";
 import type { Shadow } from "./shadow.ts";
 import type { MmapOffer } from "./vfio-device.ts";
@@ -23,7 +24,10 @@ export function copyBytes(
 }
 
 /** A live register bank, whatever its table. */
-type AnyBank = Pick<RegisterBank<Registers>, "read" | "write" | "reset" | "describe">;
+type AnyBank = Pick<
+  RegisterBank<Registers>,
+  "read" | "write" | "reset" | "describe" | "quietOffset"
+>;
 
 /**
  * What a base address register leads to: plain memory in the device's state, with registers over
@@ -35,6 +39,7 @@ export class Bar {
   /** What clients map; null when they cannot. */
   readonly shadow: Shadow | null;
   readonly #state: DeviceState;
+  readonly #space: BarShape["space"];
   #at: number;
   #bank: AnyBank | null = null;
   #bankBytes = 0;
@@ -42,9 +47,10 @@ export class Bar {
   #touched = false;
 
   /** `at` is the place in the state of what is shown first. */
-  constructor(state: DeviceState, at: number, size: number, shadow: Shadow | null) {
+  constructor(state: DeviceState, at: number, { size, space }: BarShape, shadow: Shadow | null) {
     this.#state = state;
     this.#at = at;
+    this.#space = space;
     this.size = size;
     this.shadow = shadow;
   }
@@ -77,6 +83,12 @@ export class Bar {
   /** Shows another part of the state, from `at` on: a window on more than fits. */
   turn(at: number): void {
     this.#at = at;
+  }
+
+  /** The offset of a word of memory that is read by a message, without effect; -1 for none. */
+  get quietOffset(): number {
+    if (this.shadow !== null || this.#space === "io") return -1;
+    return this.#bank === null ? 0 : this.#bank.quietOffset;
   }
 
   /** The memory behind the registers. */

@@ -90,6 +90,7 @@ export function pciExpress({ functionLevelReset = true } = {}): Capability {
   });
 }
 
+/** What an MSI capability is asked to have. */
 export interface MsiOptions {
   /** A power of two up to 32. */
   readonly vectors: number;
@@ -125,6 +126,7 @@ export interface BarPlace {
   readonly offset: number;
 }
 
+/** Vectors of an MSI-X capability, up to 2048, and where in BARs its memory lies. */
 export interface MsixOptions {
   readonly vectors: number;
   readonly table: BarPlace;
@@ -172,6 +174,7 @@ export function deviceSerialNumber(serial: bigint): Capability {
   });
 }
 
+/** Its ID, revision and bytes are the vendor's to choose. */
 export interface VendorSpecificExtendedOptions {
   readonly id: number;
   readonly revision: number;
@@ -216,6 +219,7 @@ function links({ id, version }: Capability, next: number): Values<Registers> {
     : { HEAD: { reset: pci.ExtendedCapabilityHead.pack({ id, version, next }) } };
 }
 
+/** Capabilities that have got their offsets. */
 export interface CapabilityChain {
   readonly capabilities: readonly PlacedCapability[];
   /** Offset of the first conventional one, 0 for none: what the header's pointer says. */

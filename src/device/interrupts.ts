@@ -58,6 +58,7 @@ export class Interrupts {
   readonly #msix: IrqVectors;
   readonly #all: readonly (IntxLine | IrqVectors)[];
   #stopped = false;
+  #lineHeld = false;
 
   /** `interruptBytes(counts)` bytes of `view` from `at` are the state. */
   constructor(counts: InterruptCounts, config: ConfigSpace, view: DataView, at: number) {
@@ -75,7 +76,8 @@ export class Interrupts {
     const msixAt = msiAt + pendingBytes(counts.msi);
     const errAt = msixAt + pendingBytes(counts.msix);
     const reqAt = errAt + pendingBytes(noticeVectors);
-    const holdsLine = () => this.#stopped || config.interruptDisabled || this.#messages !== null;
+    const holdsLine = () =>
+      this.#stopped || this.#lineHeld || config.interruptDisabled || this.#messages !== null;
     const holdsMsi = (vector: number) => this.#stopped || config.msiMasked(vector);
     const holdsMsix = () => this.#stopped || config.msixMasked;
     this.#intx = new IntxLine(view, at, holdsLine);
@@ -111,6 +113,13 @@ export class Interrupts {
   /** Is INTx asserted, whether or not the guest gets to know? */
   get line(): boolean {
     return this.#intx.asserted;
+  }
+
+  /** Keeps the line from being signalled, or lets it be; tells whether it is up for the client. */
+  holdLine(held: boolean): boolean {
+    this.#lineHeld = held;
+    this.#intx.deliver();
+    return this.#intx.isUp;
   }
 
   /** While the device is stopped for migration nothing is sent; what is raised stays pending. */

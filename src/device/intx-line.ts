@@ -32,6 +32,11 @@ export class IntxLine {
     return this.#view.getUint32(this.#at, true) !== 0;
   }
 
+  /** Was the client signalled, and has it not unmasked the line since? */
+  get isUp(): boolean {
+    return this.#trigger >= 0 && this.#masked;
+  }
+
   /** States the level; it is signalled when it is, or stays, asserted and unmasked. */
   setLevel(asserted: boolean): void {
     this.#view.setUint32(this.#at, Number(asserted), true);

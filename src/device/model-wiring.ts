@@ -6,7 +6,7 @@ import { closeFd, duplicate } from "../sys/descriptors.ts";
 import type { Bar } from "./bar.ts";
 import type { Interrupts } from "./interrupts.ts";
 import type { IoEventfds } from "./io-eventfds.ts";
-import type { DmaMapping, Wiring } from "./vfio-device.ts";
+import type { DmaMapping, LineState, Wiring } from "./vfio-device.ts";
 
 /** A guest memory's mappings; `fdOf` names the descriptor that stands for a file. */
 export function mappingsOf(memory: GuestMemory, fdOf: (file: GuestFile) => number): DmaMapping[] {
@@ -48,6 +48,14 @@ export class ModelWiring {
   get #files(): Wiring["files"] {
     const files = this.#bars.map((bar, region) => ({ region, fd: bar?.fd ?? -1 }));
     return files.filter(({ fd }) => fd >= 0);
+  }
+
+  /** As `VfioDevice.holdLine` has it. */
+  holdLine(held: boolean): LineState {
+    const up = this.#interrupts.holdLine(held);
+    const offsets = this.#bars.map((bar) => bar?.quietOffset ?? -1);
+    const bar = offsets.findIndex((offset) => offset >= 0);
+    return { up, quiet: bar < 0 ? null : { bar, offset: offsets[bar] as number } };
   }
 
   /** Lets go of all of it; mappings of one file have the same descriptor. */

@@ -6,83 +6,32 @@ import { GuestMemory } from "../memory/guest-memory.ts";
 import type { MessageDma } from "../memory/transfer.ts";
 import { DeviceFlags, MigState, PciRegion, pciRegions } from "../spec/vfio.ts";
 import { Bar, copyBytes } from "./bar.ts";
-import {
-  type BarShape,
-  ConfigSpace,
-  configBytes,
-  type FunctionDescription,
-  romSize,
-} from "./config-space.ts";
+import { ConfigSpace, romSize } from "./config-space.ts";
 import { DeviceFeatures } from "./device-features.ts";
 import { DeviceState } from "./device-state.ts";
 import { DmaStep } from "./dma-step.ts";
-import { Interrupts, interruptBytes, interruptCounts } from "./interrupts.ts";
-import { type IoEventfdDescription, IoEventfds } from "./io-eventfds.ts";
-import { MigrationModel, migrationBytes } from "./migration-model.ts";
+import { Interrupts, interruptCounts } from "./interrupts.ts";
+import { IoEventfds } from "./io-eventfds.ts";
+import { MigrationModel } from "./migration-model.ts";
+import { layoutOf, type ModelDescription, sectionOf } from "./model-description.ts";
 import { ModelWiring } from "./model-wiring.ts";
 import { Shadow } from "./shadow.ts";
 import { StateImage } from "./state-image.ts";
-import { type Sections, StateLayout } from "./state-layout.ts";
 import type {
   DmaMapping,
   IoEventfd,
   Irq,
   IrqRequest,
+  LineState,
   MigrationSink,
-  MmapArea,
   Region,
   VfioDevice,
   Watch,
   Wiring,
 } from "./vfio-device.ts";
 
-/** A base address register of a model and the memory behind it. */
-export interface BarDescription extends BarShape {
-  /**
-   * May clients map it: all of it, or these parts? Not unless told. A mapping cannot be taken back,
-   * so this is for clients that are trusted not to count on it while the device stands still.
-   */
-  readonly mapped?: boolean | readonly MmapArea[];
-  /** One of the model's own sections that lies behind it; unless told, one is made for it. */
-  readonly section?: string;
-}
-
-/** What a model is, as a table. */
-export interface ModelDescription extends Omit<FunctionDescription, "bars" | "romBytes"> {
-  /** For people. */
-  readonly name: string;
-  /** Counts up when the meaning of the state changes: a state of another version is refused. */
-  readonly version: number;
-  readonly bars: Readonly<Partial<Record<number, BarDescription>>>;
-  /** The expansion ROM's contents. */
-  readonly rom?: Uint8Array;
-  /** Doorbells that a client may ring without a message. */
-  readonly ioEventfds?: readonly IoEventfdDescription[];
-  /** State of the model's own, besides what lies behind its BARs: name and bytes. */
-  readonly sections?: Sections;
-  /** Takes all of the state's memory at once and keeps it, instead of what is touched. */
-  readonly prealloc?: boolean;
-}
-
 const noWatches: readonly Watch[] = [];
 const noRegion: Region = { size: 0, readable: false, writable: false, mmap: null };
-
-/** The name of the section behind a BAR. */
-const sectionOf = (bar: number | string, { section }: BarDescription): string =>
-  section ?? `bar${bar}`;
-
-function layoutOf(description: ModelDescription): StateLayout {
-  const bars = Object.entries(description.bars).filter(([, shape]) => shape !== undefined);
-  return new StateLayout(description, {
-    migration: migrationBytes,
-    config: configBytes(description.capabilities),
-    interrupts: interruptBytes(interruptCounts(description)),
-    ...Object.fromEntries(
-      bars.map(([bar, shape]) => [sectionOf(bar, shape as BarDescription), shape?.size ?? 0]),
-    ),
-    ...description.sections,
-  });
-}
 
 /**
  * A PCI function made of parts: configuration space, memory behind its BARs, interrupts, guest
@@ -155,7 +104,7 @@ export abstract class PciModel implements VfioDevice {
     assert(section.length >= shape.size, `${this.name}: ${name} is less than BAR${bar}`);
     const shared = (shape.mapped ?? false) !== false;
     const shadow = shared ? new Shadow(name, section) : null;
-    return new Bar(this.#state, this.#at(name), shape.size, shadow);
+    return new Bar(this.#state, this.#at(name), shape, shadow);
   }
 
   #region(index: number, { bars }: ModelDescription): Region {
@@ -275,6 +224,10 @@ export abstract class PciModel implements VfioDevice {
 
   setIrqs(request: IrqRequest): number {
     return this.interrupts.setIrqs(request);
+  }
+
+  holdLine(held: boolean): LineState {
+    return this.#wiring.holdLine(held);
   }
 
   mapDma(mapping: DmaMapping): number {

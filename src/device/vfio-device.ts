@@ -101,9 +101,18 @@ export interface Watch {
   ready(): void;
 }
 
+/** How a device's INTx line is with its client, whatever its level is. */
+export interface LineState {
+  /** The client was signalled and has not unmasked it since: for the guest it is up. */
+  readonly up: boolean;
+  /** A word of a BAR that can be read without effect; null when none is known. */
+  readonly quiet: { readonly bar: number; readonly offset: number } | null;
+}
+
 /** What `feature` answers when its result comes later (`settle`); neither a length nor an errno. */
 export const deferred = -0x10000;
 
+/** A PCI function as VFIO shows it; the rules above hold for every member. */
 export interface VfioDevice {
   /** For people: `hello`, `hisi-sec2 0000:75:00.1`. */
   readonly name: string;
@@ -123,6 +132,11 @@ export interface VfioDevice {
   /** The ioeventfds of a region; from here on the device watches them. */
   ioEventfds(region: number): readonly IoEventfd[];
   setIrqs(request: IrqRequest): number;
+  /**
+   * Keeps the INTx line from being signalled, or lets it be: then it is, if it is still asserted.
+   * Null for a device that cannot, or that does not know how it is.
+   */
+  holdLine?(held: boolean): LineState | null;
 
   mapDma(mapping: DmaMapping): number;
   /**

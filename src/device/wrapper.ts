@@ -5,6 +5,7 @@ import type {
   IoEventfd,
   Irq,
   IrqRequest,
+  LineState,
   MigrationSink,
   Region,
   VfioDevice,
@@ -59,6 +60,9 @@ export class Wrapper implements VfioDevice {
   }
   setIrqs(request: IrqRequest): number {
     return this.inner.setIrqs(request);
+  }
+  holdLine(held: boolean): LineState | null {
+    return this.inner.holdLine?.(held) ?? null;
   }
   mapDma(mapping: DmaMapping): number {
     return this.inner.mapDma(mapping);

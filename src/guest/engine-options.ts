@@ -10,4 +10,5 @@ export interface EngineDriverOptions extends QmDriverOptions {
   readonly dataBytesMax?: number;
 }
 
+/** What holds when a driver is not told. */
 export const engineDefaults = { depth: 16, queues: 1, dataBytesMax: 65_536 } as const;

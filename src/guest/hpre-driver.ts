@@ -93,7 +93,8 @@ export class HpreDriver {
   constructor(device: VfioDevice, options: EngineDriverOptions = {}) {
     const { depth } = { ...engineDefaults, ...options };
     this.qm = new QmDriver(device, hpreDeviceId, options);
-    const queue = { sqeBytes: HpreSqe.size, depth, requestBytes };
+    const entry = { sqeBytes: HpreSqe.size, tagAt: HpreSqe.offset.tag };
+    const queue = { ...entry, depth, requestBytes };
     this.#powers = this.qm.createQueue({ ...queue, algType: HpreQueue.rsaAndDh });
     this.#curves = this.qm.createQueue({ ...queue, algType: HpreQueue.ecc });
   }

@@ -29,8 +29,6 @@ import { Ring } from "./ring.ts";
 const two32 = 2 ** 32;
 const putCommand = putter(DoorbellLow, "command");
 const putPriority = putter(DoorbellHigh, "priority");
-/** Where the device finds the memory: above 4 GiB, so that both halves of addresses count. */
-const ramIova = two32;
 /** EQEs and AEQEs have their phase at bit 16. */
 const phaseAt = 2;
 const phaseMask = 1;
@@ -40,9 +38,12 @@ const waitMs = 100;
 const vainPollsMax = 1000;
 const pollMs = 1;
 
+/** How a driver uses the queue manager. */
 export interface QmDriverOptions {
   /** Bytes of memory for rings and requests; a multiple of the page size. */
   readonly memoryBytes?: number;
+  /** Where the device finds it. */
+  readonly memoryIova?: number;
   /** False: looks at the completion queues again and again. */
   readonly interrupts?: boolean;
   /** True: the device is told of requests at the next poll, of all of them at once. */
@@ -55,6 +56,8 @@ export interface QmDriverOptions {
 
 const defaults = {
   memoryBytes: 64 << 20,
+  // Above 4 GiB, so that both halves of addresses count.
+  memoryIova: two32,
   interrupts: true,
   batches: false,
   sharedMemory: true,
@@ -79,6 +82,8 @@ export class QmDriver {
   /** Whether doorbells wait for the next poll. */
   readonly batches: boolean;
   readonly queues: QueuePair[] = [];
+  /** How many requests the device was given so far: the next one's number, which is its tag. */
+  submitted = 0;
   readonly #timeoutMs: number;
   #vainPolls = 0;
   readonly #eq: Ring;
@@ -88,7 +93,7 @@ export class QmDriver {
 
   /** Takes over a function with this device id and starts it. */
   constructor(device: VfioDevice, deviceId: number, options: QmDriverOptions = {}) {
-    const { memoryBytes, sharedMemory, ...others } = { ...defaults, ...options };
+    const { memoryBytes, memoryIova, sharedMemory, ...others } = { ...defaults, ...options };
     this.function = new PciFunction(device);
     this.#checkIdentity(deviceId);
     this.interrupts = others.interrupts;
@@ -97,11 +102,11 @@ export class QmDriver {
     const ram = new GuestRam(memoryBytes);
     try {
       device.attach(ram);
-      if (ram.map(device, ramIova, 0, memoryBytes, { shared: sharedMemory }) < 0) {
+      if (ram.map(device, memoryIova, 0, memoryBytes, { shared: sharedMemory }) < 0) {
         throw new FerryError("device-error", `${device.name} takes no DMA memory.`);
       }
       this.#resetDevice();
-      this.memory = new DmaArea(ram, { iova: ramIova, at: 0, size: memoryBytes });
+      this.memory = new DmaArea(ram, { iova: memoryIova, at: 0, size: memoryBytes });
       this.mailbox = new Mailbox(this.function, others.timeoutMs);
       this.function.enable();
       this.traits = readTraits(this.function, this.mailbox);
@@ -283,11 +288,11 @@ export class QmDriver {
    */
   close(): void {
     const { device } = this.function;
-    const { ram } = this.memory;
+    const { ram, buffer } = this.memory;
     try {
       this.#stop();
       this.function.unwireMsi();
-      ram.unmap(device, ramIova);
+      ram.unmap(device, buffer.iova);
     } finally {
       device.attach(null);
       this.function.closeEventfds();

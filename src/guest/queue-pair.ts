@@ -32,6 +32,8 @@ export interface QueueOptions {
   /** What its engine may be asked for; each engine has its own numbers. */
   readonly algType: number;
   readonly sqeBytes: number;
+  /** Where in it the driver's own number of the request is: `QmDriver.submitted`. */
+  readonly tagAt: number;
   /** Requests that may be under way at once. */
   readonly depth: number;
   /** Memory for the data of one request, in bytes. */
@@ -130,12 +132,13 @@ export class QueuePair {
   submit<T>(encode: Encode<T>): Call<T> {
     if (this.isFull) throw new FerryError("queue-full", `queue ${this.number} is full.`);
     const { bytes, view } = this.#driver.memory.ram;
-    const { sqeBytes } = this.#options;
+    const { sqeBytes, tagAt } = this.#options;
     const slot = this.#slots[this.#tail] as Slot;
     const at = this.#sq.at + this.#tail * sqeBytes;
     slot.memory.clear();
     bytes.fill(0, at, at + sqeBytes);
     slot.decode = encode(view, at, slot.memory);
+    view.setUint32(at + tagAt, this.#driver.submitted++, true);
     const call = new Call<T>();
     slot.call = call;
     this.used += 1;

@@ -31,7 +31,8 @@ export class Sec2Driver {
       (((words[bit >>> 5] ?? 0) >>> (bit & 31)) & 1) === 1;
     this.algorithms = new Set(names.filter(offered).map(([name]) => name));
     const requestBytes = sec2RequestBytes(dataBytesMax);
-    const queue = { algType: 0, sqeBytes: Bd3.size, depth, requestBytes };
+    const entry = { sqeBytes: Bd3.size, tagAt: Bd3.offset.tag };
+    const queue = { ...entry, algType: 0, depth, requestBytes };
     this.#queues = Array.from({ length: queues }, () => this.qm.createQueue(queue));
   }
 

@@ -49,6 +49,7 @@ export interface Sec2Request {
   readonly tagBytes?: number;
 }
 
+/** What SEC2 made of a request. */
 export interface Sec2Result {
   readonly data: Uint8Array;
   /** Of an encryption that makes one; empty otherwise. */

@@ -23,6 +23,11 @@ export class SteadyLoad {
     this.#depth = Math.min(depth, workload.qm.depth);
   }
 
+  /** Requests that the device was given. */
+  get submitted(): number {
+    return this.#workload.qm.submitted;
+  }
+
   /** Requests under way. */
   get pending(): number {
     return this.#underWay.length;

@@ -67,7 +67,8 @@ export class ZipDriver {
     this.qm = new QmDriver(device, zipDeviceId, options);
     const longest = dataBytesMax + growth(dataBytesMax);
     const requestBytes = 2 * (longest + sglBytes(longest) + slackBytes);
-    const queue = { sqeBytes: ZipSqe.size, depth, requestBytes };
+    const entry = { sqeBytes: ZipSqe.size, tagAt: offset.tag };
+    const queue = { ...entry, depth, requestBytes };
     this.#compress = this.qm.createQueue({ ...queue, algType: ZipQueue.compress });
     this.#decompress = this.qm.createQueue({ ...queue, algType: ZipQueue.decompress });
   }

@@ -1,6 +1,6 @@
 /** What the main thread asks of a device's worker, and what it hears. */
 import type { DeviceDescription } from "../device/description.ts";
-import type { Wiring } from "../device/vfio-device.ts";
+import type { LineState, Wiring } from "../device/vfio-device.ts";
 import type { WriteWatch } from "../memory/guest-memory.ts";
 import type { Compatibility } from "../migration/driver.ts";
 import type { MigrationStatus, MoveReport, Stillness } from "../migration/port.ts";
@@ -69,6 +69,8 @@ export interface Requests {
   report: { ask: null; answer: DeviceReport };
   /** `DeviceReport.served` alone, for somebody who must not wait. */
   served: { ask: null; answer: number };
+  /** Keep the INTx line from being signalled until the migration that is on has come to its end. */
+  holdLine: { ask: null; answer: LineState | null };
   stop: { ask: null; answer: null };
 
   /** The rest is `MigrationPort`'s. */

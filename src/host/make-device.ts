@@ -5,15 +5,17 @@ import { PciModel } from "../device/pci-model.ts";
 import type { VfioDevice } from "../device/vfio-device.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import type { DriverKind } from "../migration/driver.ts";
-import { hisiAcc } from "../migration/drivers/hisi-acc/driver.ts";
 import { isNative, NativeDriver } from "../migration/drivers/native.ts";
 import { identityOf } from "../migration/identity.ts";
 import { Migratable } from "../migration/migratable.ts";
 import type { Planes } from "../migration/planes.ts";
 import type { DeviceSpec } from "./mail.ts";
 
-/** The vendors' drivers that come with the project. */
-const builtIn: readonly DriverKind[] = [hisiAcc];
+/** The vendors' drivers that come with the project: a thread that needs none loads none. */
+async function builtIn(): Promise<readonly DriverKind[]> {
+  const { hisiAcc } = await import("../migration/drivers/hisi-acc/driver.ts");
+  return [hisiAcc];
+}
 
 /** What a device's module exports. */
 interface DeviceModule {
@@ -70,7 +72,7 @@ async function driverFor(spec: DeviceSpec, planes: Planes, hasControl: boolean) 
   const fits = ({ ids }: DriverKind): boolean =>
     ids.some(([ofVendor, ofDevice]) => ofVendor === vendor && ofDevice === device);
   if (spec.driver === undefined) {
-    const kind = hasControl ? builtIn.find(fits) : undefined;
+    const kind = hasControl ? (await builtIn()).find(fits) : undefined;
     if (kind !== undefined) return kind.create(planes);
     if (!isNative(planes.guest)) return null;
     const { guest } = planes;
@@ -90,7 +92,7 @@ async function importDriver(name: string): Promise<DriverModule> {
     return (await import(name)) as DriverModule;
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw thrown;
-    const known = builtIn.map((each) => each.name).join(", ");
+    const known = (await builtIn()).map((each) => each.name).join(", ");
     throw new FerryError(
       "no-driver",
       `no migration driver ${name}: it is neither built in (${known}), a package, nor a file.`,
@@ -100,7 +102,7 @@ async function importDriver(name: string): Promise<DriverModule> {
 
 /** A driver by its name, or from a module that exports `kind`. */
 async function loadKind(name: string): Promise<DriverKind> {
-  const known = builtIn.find((each) => each.name === name);
+  const known = (await builtIn()).find((each) => each.name === name);
   if (known !== undefined) return known;
   const { kind } = await importDriver(name);
   if (kind !== undefined) return kind;

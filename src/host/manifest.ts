@@ -18,6 +18,7 @@ export interface Succession {
   readonly waitedMs: number;
 }
 
+/** Which process it is, and what it serves. */
 export interface Manifest {
   readonly format: number;
   readonly version: string;

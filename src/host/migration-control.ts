@@ -16,7 +16,7 @@ import { newToken, Offers, type Random } from "../migration/hosts/offers.ts";
 import { defaultPolicy } from "../migration/hosts/precopy.ts";
 import { Reception, type ReceptionParts } from "../migration/hosts/reception.ts";
 import { Recorder, type Report } from "../migration/hosts/report.ts";
-import type { Source, SourceRequest } from "../migration/hosts/source.ts";
+import type { Source, SourceParts, SourceRequest } from "../migration/hosts/source.ts";
 import type { Target, TargetParts } from "../migration/hosts/target.ts";
 import type { MigrationPort } from "../migration/port.ts";
 import { departure, type Surroundings } from "./departure.ts";
@@ -34,6 +34,7 @@ export interface ControlParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly links: LinkFactory;
+  readonly sweep: SourceParts["sweep"];
   readonly budgets?: Budgets;
   /** Hears everything, for a log. */
   readonly tell?: (event: TimedEvent) => void;
@@ -63,21 +64,25 @@ export class MigrationControl {
   readonly #reception: Reception;
   readonly #listeners: Listeners;
   readonly #hearers = new Set<Hear>();
-  /** How targets are set going, by token. */
-  readonly #thaws = new Map<string, TargetParts["thaw"]>();
   #run: Run | null = null;
   /** The device is on its way to another host, or its whereabouts are being asked for. */
   #leaves = false;
 
   constructor(parts: ControlParts) {
-    const { clock, random, port, journal, links, budgets = defaultBudgets } = parts;
+    const { clock, random, port, journal, links, sweep, budgets = defaultBudgets } = parts;
     this.#parts = parts;
     this.#budgets = budgets;
     this.#offers = new Offers(random, () => clock.now());
     const offers = this.#offers;
     const arrives: ReceptionParts["arrives"] = (...come) => this.#arrives(...come);
-    this.#reception = new Reception({ port, journal, clock, budgets, offers, arrives });
-    this.#listeners = new Listeners(links, (link, at) => void this.#reception.serve(link, at));
+    this.#reception = new Reception({ port, journal, clock, budgets, sweep, offers, arrives });
+    this.#listeners = new Listeners({
+      links,
+      clock,
+      againMs: budgets.askLastMs,
+      serve: (link, at) => void this.#reception.serve(link, at),
+      isAwaited: (address) => isAwaited(journal, address),
+    });
   }
 
   /**
@@ -117,7 +122,7 @@ export class MigrationControl {
     if (record.peer === filePeer) return;
     const pki = record.pki === "" ? undefined : record.pki;
     const place = { address: parseAddress(record.address), pki };
-    await this.#listeners.soon(place, this.#parts.clock, this.#budgets.askLastMs, (why) => {
+    await this.#listeners.soon(place, (why) => {
       this.#note(`The source of ${record.device} cannot ask here yet: ${why}`);
     });
   }
@@ -193,12 +198,12 @@ export class MigrationControl {
   }
 
   #source(place: Place, request: SourceRequest, around: Surroundings = {}): Source {
-    const { port, journal, clock, links } = this.#parts;
+    const { port, journal, clock, links, sweep } = this.#parts;
     const { peer, address, token } = request;
     const recorder = new Recorder(clock, { device: port.name, side: "source", peer, address });
     const tell = this.#teller(recorder);
     const [budgets, waiting] = [this.#budgets, this.#waiting];
-    const parts = { port, journal, clock, budgets, tell, links, waiting };
+    const parts = { port, journal, clock, budgets, tell, sweep, links, waiting };
     const source = departure(parts, place, request, around);
     this.#run = { side: "source", recorder, source, token };
     return source;
@@ -219,20 +224,14 @@ export class MigrationControl {
   }
 
   /** A source has come with a device. */
-  #arrives(
-    { token }: MessageOf<"hello">,
-    peer: string,
-    { address }: TargetParts["at"],
-  ): Pick<TargetParts, "tell" | "thaw"> {
+  #arrives({ token }: MessageOf<"hello">, peer: string, { address }: TargetParts["at"]): Tell {
     const { clock, port } = this.#parts;
-    const thaw = this.#thaws.get(token) ?? "at once";
-    this.#thaws.delete(token);
     const recorder = new Recorder(clock, { device: port.name, side: "target", peer, address });
     const isOver = this.#report()?.outcome !== null;
     if (!this.#leaves && isOver) {
       this.#run = { side: "target", recorder, source: null, token };
     }
-    return { tell: this.#teller(recorder), thaw };
+    return this.#teller(recorder);
   }
 
   /** The target of the migration that goes on, or went on last. */
@@ -244,9 +243,8 @@ export class MigrationControl {
   async offer(request: object): Promise<{ token: string; address: string; lastsMs: number }> {
     const { from, listen, pki, lastsMs, thaw } = readRequest("offer", request);
     const place = { address: parseAddress(listen), pki: pki === "" ? undefined : pki };
-    const listener = await this.#listeners.at(place);
-    const { token } = this.#offers.put(from, lastsMs);
-    this.#thaws.set(token, thaw);
+    const listener = await this.#listeners.at(place, lastsMs);
+    const { token } = this.#offers.put(from, { lastsMs, thaw });
     return { token, address: formatAddress(listener.address), lastsMs };
   }
 
@@ -258,16 +256,16 @@ export class MigrationControl {
     this.#expectHere();
     const link = await FileSource.open(address.path);
     const { token } = link.hello;
+    const lastsMs = this.#budgets.greetMs;
+    const offer = this.#offers.put(filePeer, { lastsMs, token, thaw, asks: false });
     try {
-      this.#offers.put(filePeer, this.#budgets.greetMs, token);
-      this.#thaws.set(token, thaw);
       const at = { address: from, pki: "" };
       const outcome = await this.#heard(hear, () => this.#reception.serve(link, at));
       if (outcome === null) throw new FerryError("refused", `${from}: ${link.refusal}`);
       return this.#finished(outcome);
     } finally {
       link.close();
-      this.#offers.withdraw(token);
+      this.#offers.withdraw(offer);
     }
   }
 
@@ -385,6 +383,13 @@ export class MigrationControl {
     const bytes = this.#run?.source?.bytes ?? this.#target?.bytes ?? 0;
     return this.#run?.recorder.report(bytes) ?? null;
   }
+}
+
+/** A source may still ask at this address what has become of its device. */
+function isAwaited({ records }: Journal, address: string): boolean {
+  return recover(records).some(
+    ({ side, settled, record }) => side === "target" && !settled && record.address === address,
+  );
 }
 
 /** For a source that only asks: nothing of it is used. */

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { TimedEvent } from "../migration/hosts/events.ts";
 import { Announcements, isLast } from "./announcements.ts";
+import { sweepSeldom } from "./garbage.ts";
 import { type Berth, findBerth } from "./host.ts";
 import { hostClock } from "./host-clock.ts";
 import { JournalFile } from "./journal-file.ts";
@@ -43,6 +44,7 @@ export class Migrations {
       clock: hostClock,
       random: randomBytes,
       links: hostLinks,
+      sweep: sweepSeldom,
       tell: announcements.tell,
     });
     this.#entries.push({ berth, control, journal, announcements });

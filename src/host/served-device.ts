@@ -1,3 +1,4 @@
+import type { LineState } from "../device/vfio-device.ts";
 import type { ConnectionState } from "../server/connection-state.ts";
 import type { Freeze } from "../server/freeze.ts";
 import { closeFd, duplicate } from "../sys/descriptors.ts";
@@ -108,6 +109,11 @@ export class ServedDevice implements Claimant {
   /** Requests served since it was made. */
   served(): Promise<number> {
     return this.#worker.ask("served", null);
+  }
+
+  /** Keeps its INTx line from being signalled until its migration has come to its end. */
+  holdLine(): Promise<LineState | null> {
+    return this.#worker.ask("holdLine", null);
   }
 
   /** Lets the device go for a successor; its client waits, its descriptors stay open. */

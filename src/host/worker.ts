@@ -8,7 +8,7 @@ import { assert, unreachable } from "../base/assert.ts";
 import { errno, errnoName } from "../base/errno.ts";
 import { FerryError, messageOf } from "../base/errors.ts";
 import { describeDevice } from "../device/description.ts";
-import type { Wiring } from "../device/vfio-device.ts";
+import type { LineState, Wiring } from "../device/vfio-device.ts";
 import { masterNames } from "../migration/hosts/refusals.ts";
 import { offerOf } from "../migration/identity.ts";
 import { End, Session } from "../server/session.ts";
@@ -100,6 +100,14 @@ function wire(wiring: Wiring): void {
   }
 }
 
+/** Only a migration has an end that lets go of it. */
+function holdLine(): LineState | null {
+  if (made.migratable?.master !== "operator") {
+    throw new FerryError("not-migrating", `${device.name} is not being migrated.`);
+  }
+  return device.holdLine?.(true) ?? null;
+}
+
 /** Does what a letter asks and returns the answer. */
 function obey(letter: Letter): unknown {
   switch (letter.op) {
@@ -124,6 +132,8 @@ function obey(letter: Letter): unknown {
     }
     case "served":
       return session.served;
+    case "holdLine":
+      return holdLine();
     case "offer":
       return offer();
     case "lend":

@@ -221,7 +221,9 @@ export class Migratable extends Wrapper {
   }
 
   release(): void {
-    if (this.#master === "operator") this.#master = "none";
+    if (this.#master !== "operator") return;
+    this.#master = "none";
+    this.holdLine(false);
   }
 
   /** Moves to a state for the operator; `arrived` is told, at once or in a later turn. */

@@ -8,6 +8,7 @@ import type { Request } from "./request.ts";
 
 const { mask } = DmaMapFlags;
 
+/** DMA_MAP, with a file or, for access by messages, without one. */
 export function dmaMap(request: Request): number {
   const { argsz, flags, offset, address, size } = DmaMap.get(request.view, request.at);
   const fd = request.fds[0] ?? -1;
@@ -29,6 +30,7 @@ export function dmaMap(request: Request): number {
   return 0;
 }
 
+/** DMA_UNMAP: one mapping, all of them, or with its dirty pages. */
 export function dmaUnmap(request: Request): number {
   const { argsz, flags, address, size } = DmaUnmap.get(request.view, request.at);
   if (argsz < DmaUnmap.size || argsz > dataXferBytesMax) return -errno.EINVAL;

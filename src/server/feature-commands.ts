@@ -52,6 +52,7 @@ class ReplySink implements MigrationSink {
 
 const sink = new ReplySink();
 
+/** MIG_DATA_READ: as much as there is, up to `size`. */
 export function migDataRead(request: Request): number {
   const { argsz, size } = MigData.get(request.view, request.at);
   const limit = Math.min(dataXferBytesMax, request.peer.maxDataXferSize);
@@ -70,6 +71,7 @@ export function migDataRead(request: Request): number {
   return MigData.size;
 }
 
+/** MIG_DATA_WRITE. */
 export function migDataWrite(request: Request): number {
   const { size } = MigData.get(request.view, request.at);
   const limit = Math.min(dataXferBytesMax, request.peer.maxDataXferSize);

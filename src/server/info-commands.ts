@@ -20,6 +20,7 @@ import {
 import { dataXferBytesMax } from "./limits.ts";
 import type { Request } from "./request.ts";
 
+/** DEVICE_GET_INFO. */
 export function deviceGetInfo(request: Request): number {
   const { argsz } = DeviceInfo.get(request.view, request.at);
   if (argsz < DeviceInfo.size) return -errno.EINVAL;
@@ -82,6 +83,7 @@ function writeAreas({ outbox, replyAt }: Request, areas: readonly MmapArea[]): v
   }
 }
 
+/** DEVICE_GET_REGION_IO_FDS. */
 export function deviceGetRegionIoFds(request: Request): number {
   const { argsz, flags, index, count } = RegionIoFds.get(request.view, request.at);
   const region = request.device.regions[index];
@@ -123,6 +125,7 @@ function writeIoEventfd(
   });
 }
 
+/** DEVICE_GET_IRQ_INFO. */
 export function deviceGetIrqInfo(request: Request): number {
   const { argsz, index } = IrqInfo.get(request.view, request.at);
   const irq = request.device.irqs[index];
@@ -136,4 +139,5 @@ export function deviceGetIrqInfo(request: Request): number {
   return IrqInfo.size;
 }
 
+/** DEVICE_RESET. */
 export const deviceReset = (request: Request): number => request.device.reset();

@@ -11,6 +11,7 @@ const isOneBit = (word: number): boolean => word !== 0 && (word & (word - 1)) ==
 /** ERR and REQ tell of trouble; they cannot be masked. */
 const triggerOnly = (index: number): boolean => index === PciIrq.err || index === PciIrq.req;
 
+/** DEVICE_SET_IRQS: `-EINVAL` before anything is changed. */
 export function deviceSetIrqs(request: Request): number {
   const { argsz, flags, index, start, count } = IrqSet.get(request.view, request.at);
   const irq = request.device.irqs[index];

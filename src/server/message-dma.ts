@@ -25,8 +25,7 @@ const headBytes = Header.size + DmaAccess.size;
 /**
  * DMA by messages: cuts transfers into DMA_READ and DMA_WRITE commands, sends them on the lane that
  * it is given, and puts the answers together. It never waits: the session calls `pump` when the
- * lane
- * has room, `answer` when a reply came, `expire` when time has passed.
+ * lane has room, `answer` when a reply came, `expire` when time has passed.
  */
 export class DmaPump implements MessageDma {
   readonly #lane: () => Lane;

@@ -41,6 +41,7 @@ export function regionRead(request: Request): number {
   return RegionAccess.size + count;
 }
 
+/** REGION_WRITE. */
 export function regionWrite(request: Request): number {
   const { view, at, length, outbox, replyAt, device } = request;
   const offset = readU53(view, at + offsetAt);

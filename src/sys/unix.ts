@@ -72,6 +72,14 @@ export function socketPair(): [number, number] {
   return [scratch.view.getInt32(0, true), scratch.view.getInt32(4, true)];
 }
 
+/** Whether somebody listens on a path, whose file is there a moment before and may be left over. */
+export function isServed(path: string): boolean {
+  // Non-blocking: a listener with a full backlog is alive, and would let us wait.
+  const probe = connectUnix(path, k.SOCK_NONBLOCK);
+  if (probe >= 0) libc.close(probe);
+  return probe !== -errno.ECONNREFUSED && probe !== -errno.ENOENT;
+}
+
 /** A socket file that nobody listens on is left over from a process that died, and is removed. */
 function removeStale(path: string): void {
   if (!existsSync(path)) return;
@@ -81,17 +89,13 @@ function removeStale(path: string): void {
       `${path} exists and is not a socket. Remove it or choose another path.`,
     );
   }
-  // Non-blocking: a listener with a full backlog is alive, and would let us wait.
-  const probe = connectUnix(path, k.SOCK_NONBLOCK);
-  if (probe === -errno.ECONNREFUSED) {
-    unlinkSync(path);
-    return;
+  if (isServed(path)) {
+    throw new FerryError(
+      "socket-in-use",
+      `another process listens on ${path}. Stop it or choose another path.`,
+    );
   }
-  if (probe >= 0) libc.close(probe);
-  throw new FerryError(
-    "socket-in-use",
-    `another process listens on ${path}. Stop it or choose another path.`,
-  );
+  unlinkSync(path);
 }
 
 /** Listens on a path, non-blocking; a stale socket file is replaced, a live one is an error. */

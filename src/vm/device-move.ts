@@ -34,9 +34,13 @@ export interface DeviceWay {
 
 /** How long a server may take for what is not told to take long, in milliseconds. */
 const stepMs = 60_000;
+/** How long one may take to go on with a device that does not leave: its VM stands still. */
+const abortMs = 10_000;
 /** From the hand-over until somebody has the device; then it is undecided. */
 const decisionMs = 30_000;
 const askEveryMs = 100;
+/** From the end of a migration until it is told. */
+const endsMs = 1000;
 
 type Finished = s.Read<typeof finishedShape>;
 
@@ -142,8 +146,14 @@ export class DeviceMove {
     throw new FerryError("kept", this.#end?.sentence ?? `${this.#from.path} does not answer.`);
   }
 
+  /** Lets it go on from where it stands; throws why it has ended instead. */
   async goOn(): Promise<void> {
-    await this.#from.ask({ method: "migrate-continue" });
+    await this.#from.ask({ method: "migrate-continue" }).catch(async (thrown: FerryError) => {
+      if (thrown.code !== "not-paused") throw thrown;
+      const soon = { what: "the end of the device's way", budgetMs: endsMs };
+      const end = await within(hostClock, soon, this.#finished).catch(() => null);
+      throw end === null ? thrown : new FerryError("kept", end.sentence);
+    });
   }
 
   /** Why the source does not have to be asked any more; null while it goes on. */
@@ -181,11 +191,11 @@ export class DeviceMove {
   /** Brings the device back, unless it is there; done when it is. */
   async abort(reason: string): Promise<void> {
     if (this.#isBack) return;
-    if (this.#end === undefined) {
-      await this.#from.ask({ method: "migrate-abort", reason }).catch(() => {});
-    }
+    const call = { method: "migrate-abort", reason };
+    const asked = this.#end === undefined && this.#from.ask(call).catch(() => {});
     const what = `the way back of the device of ${this.#from.path}`;
-    const end = await within(hostClock, { what, budgetMs: stepMs }, this.#finished);
+    const ended = Promise.all([this.#finished, asked]);
+    const [end] = await within(hostClock, { what, budgetMs: abortMs }, ended);
     if (end?.outcome === "kept") return;
     throw new FerryError("not-back", `nobody knows whether ${this.#from.path} has the device.`);
   }
@@ -201,7 +211,13 @@ export class DeviceMove {
     const { address: to, token } = await offerOf(this.#from, this.#home);
     const { peer, pki } = this.#home;
     const call = { method: "migrate", to, token, peer, pki, vcpusStopped: true };
-    const end = finishedShape(await this.#to.follow(call, () => {}));
+    const what = `the way back from ${this.#to.path}`;
+    const returned = within(
+      hostClock,
+      { what, budgetMs: stepMs },
+      this.#to.follow(call, () => {}),
+    );
+    const end = finishedShape(await returned);
     this.#isBack = end?.outcome === "moved";
     if (this.#isBack) return;
     throw new FerryError("not-back", end?.sentence ?? `${this.#to.path} does not answer.`);

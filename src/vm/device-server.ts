@@ -14,6 +14,7 @@ import { type Config, configShape } from "./config-writes.ts";
 /** How long a server may take to answer something short, in milliseconds: a VM may wait for it. */
 const answerMs = 5000;
 
+/** One device of one server, and the line on which it is asked. */
 export class DeviceServer {
   /** For people: the socket that it serves. */
   readonly path: string;
@@ -95,6 +96,32 @@ export async function servedBy(server: DeviceServer): Promise<number> {
   const [served] = servedShape(await server.ask({ method: "served" }))?.served ?? [];
   if (served !== undefined) return served;
   throw new FerryError("bad-answer", `${server.path} does not tell what it has served.`);
+}
+
+const lineShape = s.object({
+  line: s.either(
+    (value) => (value === null ? "unknown" : undefined),
+    s.object({
+      up: s.flag,
+      quiet: s.either(
+        (value) => (value === null ? "none" : undefined),
+        s.object({ bar: s.whole(5), offset: s.whole() }),
+      ),
+    }),
+  ),
+});
+type Line = Exclude<s.Read<typeof lineShape>["line"], "unknown">;
+
+/**
+ * Has a server keep its device's interrupt line from being signalled until the migration that is on
+ * has come to its end. Tells how the line is; null when the server does not know.
+ */
+export async function holdLine(server: DeviceServer): Promise<Line | null> {
+  const read = lineShape(await server.ask({ method: "hold-line" }));
+  if (read === undefined) {
+    throw new FerryError("bad-answer", `${server.path} does not tell how its interrupt line is.`);
+  }
+  return read.line === "unknown" ? null : read.line;
 }
 
 const statusShape = s.object({

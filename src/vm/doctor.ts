@@ -1,5 +1,6 @@
 /** What of a VM stands in the way of `ferry vm migrate`, before anything is tried. */
 import { FerryError, messageOf } from "../base/errors.ts";
+import { needed, tried } from "./capabilities.ts";
 import { registerOf } from "./config-writes.ts";
 import { type DeviceServer, probe, readStatus } from "./device-server.ts";
 import { configAddress, type PciFunction, placeText } from "./pci-place.ts";
@@ -58,7 +59,8 @@ export class Doctor {
     const found = doctor.findings.find(({ ok }) => !ok);
     if (found === undefined) return;
     const { says, todo } = found;
-    throw new FerryError("usage", `the VM of ${qemu.path} cannot move: ${says}. ${todo}`.trim());
+    const why = `the VM of ${qemu.path} cannot move: ${says.replace(/\.$/, "")}. ${todo}`;
+    throw new FerryError("usage", why.trim());
   }
 
   async #lookAtVm(): Promise<void> {
@@ -116,11 +118,15 @@ export class Doctor {
   /** One that a device cannot go together with is thrown, with what to do. */
   async #capabilities(): Promise<Finding> {
     const known = await this.#qemu.capabilities();
-    const needed = ["events", "pause-before-switchover"];
     const missing = needed.filter((name) => !known.has(name));
-    if (missing.length === 0) return fine("capabilities", "nothing is on that would be in the way");
-    const todo = "it needs a newer QEMU.";
-    return wrong("capabilities", `QEMU does not know ${missing.join(", ")}`, todo);
+    if (missing.length > 0) {
+      const todo = "it needs a newer QEMU.";
+      return wrong("capabilities", `QEMU does not know ${missing.join(", ")}`, todo);
+    }
+    const streams = `memory goes by ${await this.#qemu.streams()}, and has to on the other side`;
+    const isNew = [...known].flatMap(([name, on]) => (on && !tried.includes(name) ? [name] : []));
+    if (isNew.length === 0) return fine("capabilities", `nothing is in the way; ${streams}`);
+    return fine("capabilities", `never tried: ${isNew.join(", ")}; ${streams}`);
   }
 
   async #blockers(): Promise<Finding> {
@@ -148,12 +154,12 @@ export class Doctor {
   async #device(id: string, isOnly: boolean): Promise<void> {
     let place: PciFunction | null = null;
     const found = await this.#see(id, async () => {
-      const [there] = await this.#qemu.findFunctions([id]).catch(() => []);
-      const waits = this.role === "target" && !nameless.test(id);
-      if (there === undefined && waits) return fine(id, "it gets its place with its VM");
-      if (there === undefined) return wrong(id, "it has no id of its own", "give it id=NAME.");
-      place = there;
-      return fine(id, `at ${placeText(there)}`);
+      if (nameless.test(id)) return wrong(id, "it has no id of its own", "give it id=NAME.");
+      const way = await this.#qemu.wayTo(id);
+      // Bridges that wait for a VM have no numbers yet, and nothing is listed behind them.
+      if (this.role === "target") return fine(id, `at ${way}, as it has to be at its source`);
+      [place] = (await this.#qemu.findFunctions([id])) as [PciFunction];
+      return fine(id, `at ${placeText(place)}, ${way}`);
     });
     const server = this.#servers.get(id) ?? (isOnly ? this.#servers.get(null) : undefined);
     if (!found) return;

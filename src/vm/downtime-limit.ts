@@ -15,6 +15,7 @@ const patientPasses = 10;
 export const limitIn = (pass: number, ownMs: number): number =>
   Math.min(ownMs, firstLimitMs * 2 ** Math.max(0, pass - patientPasses));
 
+/** The limit of one QEMU while it migrates; its operator's comes back in the end. */
 export class DowntimeLimit {
   readonly #qemu: Qemu;
   /** What the operator has set; null until it is known. */

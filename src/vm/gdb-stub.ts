@@ -17,6 +17,7 @@ export interface Access {
   readonly at: number;
   readonly size: 1 | 2 | 4;
 }
+/** An access and what is written by it. */
 export interface Write extends Access {
   readonly value: number;
 }
@@ -40,6 +41,7 @@ const whole = /^[^$]*\$([^#]*)#([0-9a-f]{2})/i;
 /** What a stub tells by itself: that the machine has stopped. */
 const stopped = /^[STWX]/;
 
+/** A stub that answers; packets go out together and their replies come in order. */
 export class GdbStub {
   readonly #socket: Socket;
   readonly #limitMs: number;

@@ -6,7 +6,7 @@ import { FerryError } from "../base/errors.ts";
 import { Msix, msixEntryBytes } from "../spec/pci-capabilities.ts";
 import { type Config, registerOf } from "./config-writes.ts";
 import type { Write } from "./gdb-stub.ts";
-import type { PciFunction } from "./pci-place.ts";
+import { barAddress, type PciFunction } from "./pci-place.ts";
 
 const wordBytes = 4;
 const entryWords = msixEntryBytes / wordBytes;
@@ -28,17 +28,15 @@ interface TablePlace {
 }
 
 /** Where the function's table is; null when it has none that a guest can have reached. */
-export function tablePlace(config: Config, { bars }: PciFunction): TablePlace | null {
+export function tablePlace(config: Config, place: PciFunction): TablePlace | null {
   const [control, table, pending] = (["MESSAGE_CONTROL", "TABLE", "PENDING"] as const).map(
     (name) => registerOf(config, "msix", name)?.value,
   );
   if (control === undefined || table === undefined || pending === undefined) return null;
   const { lastVector, enable } = MESSAGE_CONTROL.unpack(control);
   const command = registerOf(config, "", "COMMAND")?.value ?? 0;
-  const addressOf = ({ bar, offset8 }: { readonly bar: number; readonly offset8: number }) => {
-    const address = bars.find((each) => each.bar === bar)?.address ?? -1;
-    return address < 0 ? address : address + offset8 * 8;
-  };
+  const addressOf = ({ bar, offset8 }: { readonly bar: number; readonly offset8: number }) =>
+    barAddress(place, bar, offset8 * 8);
   const [at, pendingAt] = [addressOf(TABLE.unpack(table)), addressOf(PENDING.unpack(pending))];
   if ((command & memorySpace) !== 0 && at >= 0) {
     return { at, words: (lastVector + 1) * entryWords, pendingAt };

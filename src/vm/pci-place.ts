@@ -2,7 +2,7 @@
 import * as s from "../migration/hosts/shapes.ts";
 
 /** Bridges behind bridges that are looked behind. */
-const bridgesMax = 16;
+export const bridgesMax = 16;
 const devicesMax = 1024;
 
 /** A function as a VMM's `query-pci` lists it. */
@@ -63,9 +63,19 @@ function functionOf(read: s.Read<typeof functionShape>): PciFunction {
   return { bus, slot, fn, vendor: id.vendor, device: id.device, bars };
 }
 
+/** Where an offset into a BAR is in physical memory; -1 where the guest has given it no address. */
+export function barAddress({ bars }: PciFunction, bar: number, offset: number): number {
+  const address = bars.find((each) => each.bar === bar)?.address ?? -1;
+  return address < 0 ? address : address + offset;
+}
+
 /** For people: `01:00.0`. */
 export const placeText = ({ bus, slot, fn }: PciFunction): string =>
-  `${bus.toString(16).padStart(2, "0")}:${slot.toString(16).padStart(2, "0")}.${fn}`;
+  `${bus.toString(16).padStart(2, "0")}:${slotText((slot << 3) | fn)}`;
+
+/** A function of its bus, by the five bits and the three that it is addressed by: `00.0`. */
+export const slotText = (devfn: number): string =>
+  `${(devfn >> 3).toString(16).padStart(2, "0")}.${devfn & 7}`;
 
 /** Where PCI Express has configuration space in memory, in the text of `info mtree -f`. */
 export function ecamBase(tree: string): number | undefined {

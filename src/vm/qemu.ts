@@ -1,13 +1,22 @@
 /** A QEMU as whoever migrates its VM commands it: over its monitor, unmodified. */
 import { Socket } from "node:net";
+import { posix } from "node:path";
 import { FerryError } from "../base/errors.ts";
 import { hostClock } from "../host/host-clock.ts";
 import { within } from "../migration/hosts/clock.ts";
 import * as s from "../migration/hosts/shapes.ts";
 import { closeFd } from "../sys/descriptors.ts";
 import { socketPair } from "../sys/unix.ts";
+import { capabilitiesShape, misfits, streamsShape } from "./capabilities.ts";
 import { GdbStub } from "./gdb-stub.ts";
-import { ecamBase, findFunction, type PciFunction, showsPending } from "./pci-place.ts";
+import {
+  bridgesMax,
+  ecamBase,
+  findFunction,
+  type PciFunction,
+  showsPending,
+  slotText,
+} from "./pci-place.ts";
 import { QmpConnection, type QmpEvent } from "./qmp-connection.ts";
 
 /** Waits for what a VMM does by itself, in milliseconds. */
@@ -31,13 +40,6 @@ const iommu = /^child<(?!.*memory-region).*(iommu|smmu).*>$/;
 /** Words of memory that are asked for at once. */
 const wordsMax = 1024;
 
-/** Ways to migrate that this one cannot go together with. */
-const misfits = [
-  ...(["postcopy-ram", "background-snapshot", "x-colo", "mapped-ram"] as const),
-  // Memory that is shared by a file would not be sent, and stay with the source.
-  "x-ignore-shared",
-] as const;
-
 /** Of a migration: how far it is, as `query-migrate` says. */
 export interface MemoryProgress {
   readonly status: string;
@@ -49,7 +51,6 @@ export interface MemoryProgress {
   readonly rate: number;
 }
 
-const capabilitiesShape = s.list(s.object({ capability: s.text(64), state: s.flag }), 256);
 const ram = s.object({
   transferred: s.whole(),
   remaining: s.whole(),
@@ -72,7 +73,7 @@ const backendShape = s.object({
 });
 type MemoryBackend = s.Read<typeof backendShape>;
 const blockersShape = s.object({ "blocked-reasons": s.optional(s.list(s.sentence, 64), []) });
-const parametersShape = s.object({ "downtime-limit": s.whole(2_000_000) });
+const limitShape = s.object({ "downtime-limit": s.whole(2_000_000) });
 const passShape = s.object({ pass: s.whole() });
 const runStateShape = s.object({ status: s.text(64), running: s.flag });
 const childrenShape = s.list(s.object({ name: s.text(256), type: s.text(256) }), 4096);
@@ -86,8 +87,11 @@ const statusOf = ({ event, data }: QmpEvent): string =>
 const passOf = (told: QmpEvent | undefined): number =>
   told?.event === "MIGRATION_PASS" ? (passShape(told.data)?.pass ?? 0) : 0;
 
+/** One QEMU; a command it refuses throws with its own words. */
 export class Qemu {
   readonly #qmp: QmpConnection;
+  /** Before that, what a VMM tells of its migration is of an earlier one. */
+  #hasBegun = false;
 
   private constructor(qmp: QmpConnection) {
     this.#qmp = qmp;
@@ -123,26 +127,29 @@ export class Qemu {
 
   /** The machine's type with its version. */
   async machine(): Promise<string> {
-    return await this.#qmp.read(s.text(256), "qom-get", { path: "/machine", property: "type" });
+    return await this.#property(s.text(256), "/machine", "type");
+  }
+
+  async #property<T>(shape: s.Reader<T>, path: string, property: string): Promise<T> {
+    return await this.#qmp.read(shape, "qom-get", { path, property });
   }
 
   /** Ids of the VM's vfio-user devices; of one that has no id, its place. */
   async vfioUserDevices(): Promise<string[]> {
-    const devices = await this.#children("peripheral", "peripheral-anon");
+    const devices = await this.#children("/machine/peripheral", "/machine/peripheral-anon");
     return devices.filter(({ type }) => type === "child<vfio-user-pci>").map(({ name }) => name);
   }
 
   /** Whether the machine has an IOMMU, whatever kind it is. */
   async hasIommu(): Promise<boolean> {
-    const parts = await this.#children("peripheral", "peripheral-anon", "unattached");
+    const folders = ["peripheral", "peripheral-anon", "unattached"];
+    const parts = await this.#children(...folders.map((name) => `/machine/${name}`));
     return parts.some(({ type }) => iommu.test(type));
   }
 
-  /** The machine's parts in these folders. */
+  /** What these have: parts of the machine, or properties of one. */
   async #children(...folders: readonly string[]): Promise<s.Read<typeof childrenShape>> {
-    const lists = folders.map((folder) =>
-      this.#qmp.read(childrenShape, "qom-list", { path: `/machine/${folder}` }),
-    );
+    const lists = folders.map((path) => this.#qmp.read(childrenShape, "qom-list", { path }));
     return (await Promise.all(lists)).flat();
   }
 
@@ -154,6 +161,22 @@ export class Qemu {
       if (found !== undefined) return found;
       throw new FerryError("no-device", `the VM of ${this.path} has no PCI device ${id}.`);
     });
+  }
+
+  /**
+   * The way to the device with this id from its root bus, `pcie.0/01.0/00.0`. Numbers of buses,
+   * which a guest's firmware gives, are not in it: it is known before a VM is there.
+   */
+  async wayTo(id: string): Promise<string> {
+    const way: string[] = [];
+    for (let at = `/machine/peripheral/${id}`; way.length <= bridgesMax; ) {
+      way.unshift(slotText(await this.#property(s.whole(255), at, "addr")));
+      const { dir, base } = posix.parse(await this.#property(s.text(1024), at, "parent_bus"));
+      const isBridge = (await this.#children(dir)).some(({ name }) => name === "addr");
+      if (!isBridge) return [base, ...way].join("/");
+      at = dir;
+    }
+    throw new FerryError("no-device", `${id} of ${this.path} is behind bridges without end.`);
   }
 
   /** Where configuration space is in physical memory. */
@@ -199,6 +222,13 @@ export class Qemu {
     );
   }
 
+  /** How memory goes, for which both sides have to be set alike: otherwise one waits for ever. */
+  async streams(): Promise<string> {
+    if ((await this.capabilities()).get("multifd") !== true) return "one stream";
+    const read = await this.#qmp.read(streamsShape, "query-migrate-parameters");
+    return `multifd of ${read["multifd-channels"]} channels, ${read["multifd-compression"]}`;
+  }
+
   async setCapabilities(states: Readonly<Record<string, boolean>>): Promise<void> {
     const capabilities = Object.entries(states).map(([capability, state]) => ({
       capability,
@@ -209,7 +239,7 @@ export class Qemu {
 
   /** How long the VM may stand still for the rest of its memory, in milliseconds. */
   async downtimeLimit(): Promise<number> {
-    return (await this.#qmp.read(parametersShape, "query-migrate-parameters"))["downtime-limit"];
+    return (await this.#qmp.read(limitShape, "query-migrate-parameters"))["downtime-limit"];
   }
 
   async setDowntimeLimit(limitMs: number): Promise<void> {
@@ -239,11 +269,13 @@ export class Qemu {
   async migrate(uri: string): Promise<void> {
     this.#qmp.forget();
     await this.#qmp.execute("migrate", { uri });
+    this.#hasBegun = true;
   }
 
   async progress(): Promise<MemoryProgress> {
     const read = await this.#qmp.read(migrateShape, "query-migrate");
-    const { status, "error-desc": why, ram: of } = read;
+    const { status, ram: of } = read;
+    const why = this.#hasBegun ? read["error-desc"] : "";
     const { transferred: bytes, remaining: leftBytes, "dirty-sync-count": rounds, mbps } = of;
     return { status, why, bytes, leftBytes, rounds, rate: (mbps * 1e6) / 8 };
   }

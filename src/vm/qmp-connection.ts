@@ -47,6 +47,7 @@ interface Waiting {
   reject(why: FerryError): void;
 }
 
+/** A connection on which capabilities have been negotiated. */
 export class QmpConnection {
   readonly path: string;
   readonly #socket: Socket;

@@ -9,6 +9,7 @@ import type { Qemu } from "./qemu.ts";
 import { doesNotServe } from "./vm-device.ts";
 import type { VmDevices } from "./vm-devices.ts";
 
+/** The restoring of all devices of one VM. */
 export class Restorer {
   readonly #target: Qemu;
   readonly #devices: VmDevices;

@@ -4,7 +4,9 @@ import { type Config, configWrites, registerOf } from "./config-writes.ts";
 import { DeviceMove, type DeviceWay } from "./device-move.ts";
 import { type DeviceServer, probe, servedBy } from "./device-server.ts";
 import type { Access, Write } from "./gdb-stub.ts";
+import { hasLine, lowerLine } from "./interrupt-line.ts";
 import type { Meeting } from "./meeting.ts";
+import { pendingPlace } from "./msi-pending.ts";
 import { holdsVectors, tablePlace, tableWrites } from "./msix-table.ts";
 import { configAddress, type PciFunction, placeText } from "./pci-place.ts";
 import type { Qemu } from "./qemu.ts";
@@ -22,6 +24,7 @@ export class VmDevice {
   /** The writes that give MSI-X its table again. */
   #table: readonly Write[] = [];
   #move: DeviceMove | null = null;
+  #hasLine = false;
 
   /** `id` is null for the only device that there is. */
   constructor(
@@ -55,18 +58,29 @@ export class VmDevice {
   /** Its servers serve such a device, the source's to `source`; nothing is changed by it. */
   async check(source: Qemu, ecam: number, place: PciFunction): Promise<void> {
     this.#place = place;
-    for (const server of [this.from, this.to]) await this.#checkServer(server, place);
+    this.#hasLine = hasLine(await this.#checkServer(this.from, place));
+    await this.#checkServer(this.to, place);
     // A read that QEMU is told to make must be one that the server has served.
     const before = await servedBy(this.from);
     await this.fence(source, ecam);
     if ((await servedBy(this.from)) <= before) throw doesNotServe(this.from, source);
   }
 
-  async #checkServer(server: DeviceServer, { vendor, device }: PciFunction): Promise<void> {
+  /** The guest has to find it where it was. */
+  async expectSameWay(source: Qemu, target: Qemu): Promise<void> {
+    const id = this.#id ?? "";
+    const [here, there] = [await source.wayTo(id), await target.wayTo(id)];
+    if (here === there) return;
+    const text = `${id} is at ${here} in ${source.path}, and at ${there} in ${target.path}`;
+    throw new FerryError("usage", `${text}: start both with the same bus and addr.`);
+  }
+
+  /** Gives its configuration space. */
+  async #checkServer(server: DeviceServer, { vendor, device }: PciFunction): Promise<Config> {
     const { config, connected } = await probe(server);
     if (!connected) throw new FerryError("usage", `${server.path} serves no VM.`);
     const ids = ["VENDOR_ID", "DEVICE_ID"].map((name) => registerOf(config, "", name)?.value);
-    if (ids[0] === vendor && ids[1] === device) return;
+    if (ids[0] === vendor && ids[1] === device) return config;
     throw new FerryError("usage", `${server.path} serves another device than ${this.#id}.`);
   }
 
@@ -88,6 +102,11 @@ export class VmDevice {
     this.#expectIdentity(word);
   }
 
+  /** For vCPUs that stand still: their guest's interrupt line has to be down when the VM goes. */
+  async lowerLine(source: Qemu): Promise<void> {
+    if (this.#hasLine) await lowerLine(this.#id ?? "", this.from, source);
+  }
+
   /** Stands still and shows what it wrote; behind the fence, so that nobody changes it any more. */
   async freeze(cancel: AbortSignal): Promise<void> {
     await this.move.goOn();
@@ -100,18 +119,27 @@ export class VmDevice {
    * What has to be known when its VM has arrived, once the device stands still at its source:
    * `place` is where the guest has it now.
    */
-  async learn(source: Qemu, place: PciFunction): Promise<void> {
+  async learn(source: Qemu, ecam: number, place: PciFunction): Promise<void> {
     const config = this.#config;
     if (config === null) throw notBegun();
     this.#place = place;
+    const pendingAt = pendingPlace(config);
+    if (pendingAt !== null) {
+      const [pending] = await source.readWords(configAddress(ecam, place, pendingAt), 1);
+      if (pending !== 0) throw this.#keepsBack("MSI");
+    }
     const table = tablePlace(config, place);
     if (table === null) return;
     const words = await source.readWords(table.at, table.words);
     this.#table = tableWrites(table.at, words);
     // What is pending there cannot be written: pending bits are read-only.
     if (!holdsVectors(config, words) || !(await source.holdsMessages(table.pendingAt))) return;
-    const why = "an interrupt waits behind the mask of its MSI-X vector. Try again.";
-    throw new FerryError("pending", `${this.#id} cannot move now: ${why}`);
+    throw this.#keepsBack("MSI-X");
+  }
+
+  #keepsBack(what: "MSI" | "MSI-X"): FerryError {
+    const why = `an interrupt waits behind the mask of its ${what} vector. Try again.`;
+    return new FerryError("pending", `${this.#id} cannot move now: ${why}`);
   }
 
   /** A read of what it is. */

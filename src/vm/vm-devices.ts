@@ -4,6 +4,7 @@ import type { DeviceWay, Fate } from "./device-move.ts";
 import type { Qemu } from "./qemu.ts";
 import type { VmDevice } from "./vm-device.ts";
 
+/** The devices, and which of them have gone. */
 export class VmDevices {
   readonly all: readonly VmDevice[];
   /** Those that their targets have, the VM or not. */
@@ -101,15 +102,16 @@ export class VmDevices {
     await Promise.all(this.#gone.slice(0, -1).map(({ move }) => move.setGoing()));
   }
 
-  /** Brings back what the target has; throws and says what it keeps. */
+  /** Brings back at once what the target has; throws and says what it keeps. */
   async takeBack(): Promise<void> {
     const failures: string[] = [];
-    for (const device of this.#gone.splice(0)) {
+    const giveBack = async (device: VmDevice): Promise<void> => {
       await device.move.giveBack().catch((thrown: unknown) => {
         this.#gone.push(device);
         failures.push(`${device.id} is with ${device.to.path}: ${messageOf(thrown)}`);
       });
-    }
+    };
+    await Promise.all(this.#gone.splice(0).map(giveBack));
     if (failures.length > 0) throw new FerryError("not-back", failures.join(" "));
   }
 

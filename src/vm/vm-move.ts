@@ -4,6 +4,7 @@ import { defaultBudgets } from "../migration/hosts/budgets.ts";
 import type { Tell } from "../migration/hosts/events.ts";
 import type { PhaseTime } from "../migration/hosts/link-messages.ts";
 import { type Around, goOn, type Phase, runPhases, type Stage } from "../migration/hosts/phases.ts";
+import { needed } from "./capabilities.ts";
 import type { Fate } from "./device-move.ts";
 import { Doctor } from "./doctor.ts";
 import { DowntimeLimit } from "./downtime-limit.ts";
@@ -56,7 +57,8 @@ const thereafter: ReadonlyArray<Phase<VmMove>> = [
 /** A running VM with its vfio-user devices on its way from one QEMU to another. */
 export class VmMove implements Stage {
   readonly clock = hostClock;
-  readonly budgets = defaultBudgets;
+  /** Each wait of what is undone ends by itself; how many there are is up to the devices. */
+  readonly budgets = { ...defaultBudgets, undoMs: Number.POSITIVE_INFINITY };
   readonly tell: Tell;
   readonly times: PhaseTime[] = [];
   readonly startMs = hostClock.now();
@@ -160,11 +162,14 @@ export class VmMove implements Stage {
     await expectState(source, "running", "say cont to it first");
     await expectState(target, "inmigrate", "start it with -incoming defer -S");
     for (const qemu of [source, target]) await Doctor.expectSound(qemu);
-    const machines = await Promise.all([source.machine(), target.machine()]);
-    if (machines[0] !== machines[1]) {
-      throw new FerryError("usage", `${source.path} is a ${machines.join(", the target a ")}.`);
+    await expectAlike("the machine", [source, target], (qemu) => qemu.machine());
+    await expectAlike("the way of memory", [source, target], (qemu) => qemu.streams());
+    const isZeroCopy = (await source.capabilities()).get("zero-copy-send") === true;
+    if (isZeroCopy && !this.#request.memory.startsWith("tcp:")) {
+      throw new FerryError("usage", `zero-copy-send of ${source.path} needs --memory tcp:.`);
     }
     for (const qemu of [source, target]) await this.#devices.expectAllOf(qemu);
+    await this.#devices.each((device) => device.expectSameWay(source, target));
     const places = await source.findFunctions(this.#devices.ids);
     this.#ecam = await source.ecam();
     for (const [index, device] of this.#devices.all.entries()) {
@@ -173,8 +178,8 @@ export class VmMove implements Stage {
   }
 
   async prepare(): Promise<void> {
-    this.#before = await setCapabilities(this.#from, wanted);
-    this.#targetBefore = await setCapabilities(this.#to, { ...wanted, ...wantedThere });
+    this.#before = await setCapabilities(this.#from);
+    this.#targetBefore = await setCapabilities(this.#to);
     await this.#limit.begin();
   }
 
@@ -211,8 +216,13 @@ export class VmMove implements Stage {
     const told = new AbortController();
     void this.#tellProgress(told.signal);
     void this.#limit.follow(told.signal, (why) => this.tell({ kind: "note", why }));
+    // A device whose way ends meanwhile stays, and the rest of its VM need not be copied.
+    const stays = this.#devices.all.map(({ move }) =>
+      move.reaches("saved", Number.POSITIVE_INFINITY, told.signal),
+    );
     try {
-      await this.#from.reaches("pre-switchover", precopyMs, signal);
+      const stands = this.#from.reaches("pre-switchover", precopyMs, signal);
+      await Promise.race([stands, Promise.all(stays)]);
     } finally {
       told.abort();
     }
@@ -221,7 +231,7 @@ export class VmMove implements Stage {
   /** What is done for the first time is slow: it is done once before vCPUs stand still. */
   async #rehearse(): Promise<void> {
     await this.#from.findFunctions(this.#devices.ids);
-    await this.fence();
+    await this.#passFence();
     await this.#restorer.rehearse(this.#ecam);
   }
 
@@ -250,6 +260,11 @@ export class VmMove implements Stage {
   }
 
   async fence(): Promise<void> {
+    const lowered = this.#devices.each((device) => device.lowerLine(this.#from));
+    await Promise.all([this.#passFence(), lowered]);
+  }
+
+  async #passFence(): Promise<void> {
     await this.#devices.each((device) => device.fence(this.#from, this.#ecam));
   }
 
@@ -280,7 +295,7 @@ export class VmMove implements Stage {
     const learn = async (): Promise<void> => {
       const found = await places;
       await Promise.all(
-        all.map((device, index) => device.learn(source, found[index] as PciFunction)),
+        all.map((device, index) => device.learn(source, this.#ecam, found[index] as PciFunction)),
       );
     };
     const load = async (): Promise<void> => {
@@ -349,17 +364,21 @@ export class VmMove implements Stage {
 
 type Capabilities = Readonly<Record<string, boolean>>;
 
-/** What both QEMUs have to be told to be able to do. */
-const wanted: Capabilities = { events: true, "pause-before-switchover": true };
-/** And the target, if it can: images of disks are the source's until the VM runs there. */
-const wantedThere: Capabilities = { "late-block-activate": true };
-
-/** Sets those that a QEMU has, and tells how they were. */
-async function setCapabilities(qemu: Qemu, states: Capabilities): Promise<Capabilities> {
+/** Sets what is needed; tells how that was. */
+async function setCapabilities(qemu: Qemu): Promise<Capabilities> {
   const had = await qemu.capabilities();
-  const known = Object.entries(states).filter(([name]) => had.has(name));
-  await qemu.setCapabilities(Object.fromEntries(known));
-  return Object.fromEntries(known.map(([name]) => [name, had.get(name) === true]));
+  await qemu.setCapabilities(Object.fromEntries(needed.map((name) => [name, true])));
+  return Object.fromEntries(needed.map((name) => [name, had.get(name) === true]));
+}
+
+async function expectAlike(
+  what: string,
+  qemus: readonly Qemu[],
+  ask: (qemu: Qemu) => Promise<string>,
+): Promise<void> {
+  const [here, there] = await Promise.all(qemus.map(ask));
+  if (here === there) return;
+  throw new FerryError("usage", `${what} is ${here} at the source, ${there} at the target.`);
 }
 
 async function expectState(qemu: Qemu, wanted: string, hint: string): Promise<void> {

@@ -3,6 +3,7 @@ import type { PhaseRow, Report } from "../migration/hosts/report.ts";
 import { phaseLine, timeText, verdicts } from "../migration/hosts/report-text.ts";
 import type { VmEnd } from "./vm-move.ts";
 
+/** How it ended, how long it took and how long no vCPU ran; times in milliseconds. */
 export interface VmReport extends VmEnd {
   readonly elapsedMs: number;
   /** From the stop of the source's vCPUs until the target's ran; null when they did not. */

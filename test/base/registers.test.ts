@@ -269,6 +269,25 @@ class ByteModel {
   }
 }
 
+describe("a word that is read without effect", () => {
+  const bell = { access: "hook", size: 2, doc: "" } as const;
+  const four = { A: { at: 0, ...bell }, B: { at: 2, ...bell }, C: { at: 4, ...bell } } as const;
+  const gives = { write: () => {}, read: () => 0 };
+  const takes = (): void => {};
+
+  it.each([
+    ["the first", 0, { A: takes, B: takes, C: takes }],
+    ["the first that no hook gives a part of", 4, { A: gives, B: takes, C: takes }],
+    ["one without registers", 8, { A: takes, B: gives, C: gives }],
+  ])("is %s", (_, offset, hooks) => {
+    expect(bankOf(12, four, hooks).bank.quietOffset).toBe(offset);
+  });
+
+  it("is nowhere when hooks give all", () => {
+    expect(bankOf(8, four, { A: gives, B: takes, C: gives }).bank.quietOffset).toBe(-1);
+  });
+});
+
 describe("any register bank", () => {
   it("is byte by byte what its table says, for accesses of every width and place", () => {
     const accesses = fc.array(

@@ -43,6 +43,15 @@ async function offered(): Promise<string[]> {
 }
 
 describe("ferry migrate", () => {
+  it("moves nothing when its page cannot be written", async () => {
+    const to = await offered();
+    const page = "/nowhere/at/all/page.html";
+    const done = await ferry("migrate", at("alice.sock"), ...to, "--report", page);
+    expect(done.errors).toContain(`--report ${page}: ENOENT`);
+    expect(done.code).toBe(2);
+    expect(alice.port.acts).toBe(true);
+  });
+
   it("moves a device, says how it goes, and writes a page", async () => {
     const to = await offered();
     const asked = await ferry("migrate", "precheck", at("alice.sock"), ...to);

@@ -12,6 +12,7 @@ import { closeFd, createEventfd, drainEventfd, duplicate } from "../../src/sys/d
 import { PollSet } from "../../src/sys/poll.ts";
 import { connectWhenFree } from "../client/connect-when-free.ts";
 import { Ferry, temporaryFolder, until } from "../support/ferry.ts";
+import { isListening } from "../support/listening.ts";
 import { ferry, Running } from "./run.ts";
 
 const folder = temporaryFolder();
@@ -31,7 +32,7 @@ afterAll(async () => {
 /** Starts a trace and waits until it listens. */
 async function startTrace(...options: string[]): Promise<Running> {
   const trace = new Running(["trace", tracePath, serverPath, ...options]);
-  await until(() => existsSync(tracePath) || trace.child.exitCode !== null, "the trace listens");
+  await until(() => isListening(tracePath) || trace.child.exitCode !== null, "the trace listens");
   return trace;
 }
 
@@ -132,7 +133,7 @@ describe("ferry trace", () => {
 
   it("sends a client away when there is no server, and stays", async () => {
     const trace = new Running(["trace", tracePath, join(folder.path, "nobody.sock")]);
-    await until(() => existsSync(tracePath), "the trace listens");
+    await until(() => isListening(tracePath), "the trace listens");
     expect(() => Connection.connect(tracePath)).toThrow(/closed the connection/);
     await trace.says(/1 sent away: cannot connect to .*nobody\.sock: ENOENT/);
     expect((await trace.stop()).code).toBe(0);
@@ -142,7 +143,7 @@ describe("ferry trace", () => {
     const echoPath = join(folder.path, "echo.sock");
     const echo = createServer((socket) => socket.pipe(socket)).listen(echoPath);
     const trace = new Running(["trace", tracePath, echoPath, "--once"]);
-    await until(() => existsSync(tracePath), "the trace listens");
+    await until(() => isListening(tracePath), "the trace listens");
     const socket = createConnection(tracePath);
     const sent = Buffer.from(Array.from({ length: 100_000 }, (_, i) => (i * 37) & 255));
     const back = readAll(socket, sent.length);

@@ -20,6 +20,11 @@ describe("ferry vm migrate", () => {
     ["one server of two", ["--device", "one=/a"], /--device one=\/a is no ID=FROM.sock,TO.sock/],
     ["one link for two devices", [...two, "--link", "unix:/l"], /--link once for each device/],
     ["two links and no home", [...two, ...links], /--home once for each device/],
+    [
+      "one home for two",
+      [...two, ...links, ...homes.slice(0, 2), ...homes.slice(0, 2)],
+      /another --home once for each device/,
+    ],
     ["homes for one device", [...one, "--home", "unix:/a", "--home", "unix:/b"], /--home once for/],
     ["memory through a program", [...two, "--memory", "exec:cat"], /no unix:\/PATH and no tcp/],
   ])("refuses %s", async (_, args, sentence) => {

@@ -144,6 +144,18 @@ describe("what a server says of its device's state", () => {
   });
 
   it.each([
+    [65_536, true],
+    [65_537, false],
+  ])("is read when it has %i bytes: %s", (length, isRead) => {
+    const bytesSaid = new Uint8Array(length).fill(0x20);
+    bytesSaid.set(text({ ...said, facts }));
+    const [other, link] = scripted(bytesSaid);
+    expect(deviceOf(link).compatibility !== null).toBe(isRead);
+    link.close();
+    other.close();
+  });
+
+  it.each([
     ["no JSON", text(said).subarray(1)],
     ["without facts", text(said)],
     ["with a number that is none", text({ ...said, facts, vendor: -1 })],
@@ -211,6 +223,19 @@ describe("an interrupt by message", () => {
     server.command(0, OwnCommand.interrupt, words(4, msix, 2, 1));
     server.reply(10, Command.regionRead, readReply);
     expect(readRegister()).toBe(4);
+  });
+
+  it("of a line that is held waits until it is let be", () => {
+    const line = wired(10, 0, 0);
+    expect(device.holdLine(true)).toEqual({ up: false, quiet: null });
+    server.command(0, OwnCommand.interrupt, words(4, 0, 0, 1));
+    look(device);
+    expect(drainEventfd(line)).toBe(0);
+    expect(device.holdLine(true).up).toBe(false);
+    expect(device.holdLine(false).up).toBe(true);
+    expect(drainEventfd(line)).toBe(1);
+    device.holdLine(false);
+    expect(drainEventfd(line), "once").toBe(0);
   });
 
   it("of the line masks it, as the server has; the unmask eventfd is passed on", () => {

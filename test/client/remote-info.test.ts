@@ -2,7 +2,9 @@
 import { describe, expect, it } from "vitest";
 import { errno } from "../../src/base/errno.ts";
 import { FerryError } from "../../src/base/errors.ts";
+import { regionInfoBytesMax } from "../../src/client/region-info.ts";
 import { RemoteDevice } from "../../src/client/remote-device.ts";
+import { ioEventfdsMax, irqsMax, regionsMax } from "../../src/client/remote-info.ts";
 import { DeviceFlags, RegionFlags, RegionInfo } from "../../src/spec/vfio.ts";
 import { Command } from "../../src/spec/vfio-user.ts";
 import { closeFd, createEventfd, createMemfd } from "../../src/sys/descriptors.ts";
@@ -137,6 +139,57 @@ describe("what a device says about itself", () => {
     const connection = server.connect();
     expect(() => new RemoteDevice(connection, "a server")).toThrow(/cannot be used/);
     connection.close();
+    server.close();
+  });
+});
+
+/** A server whose device has so many regions and interrupt indices, each of which it tells. */
+function openMany(regions: number, irqs: number): RemoteDevice {
+  const server = new FakeServer().agree();
+  server.reply(2, Command.deviceGetInfo, words(4, 16, 0, regions, irqs));
+  for (let i = 0; i < regions; i++) {
+    server.reply(3 + i, Command.deviceGetRegionInfo, regionInfo(i, read, 4096));
+  }
+  for (let i = 0; i < irqs; i++) {
+    server.reply(3 + regions + i, Command.deviceGetIrqInfo, words(4, 16, 1, i, 1));
+  }
+  const connection = server.connect();
+  try {
+    return new RemoteDevice(connection, "a server");
+  } finally {
+    server.close();
+  }
+}
+
+describe("what a device may say about itself at most", () => {
+  it(`is ${regionsMax} regions and ${irqsMax} interrupt indices`, () => {
+    const device = openMany(regionsMax, irqsMax);
+    expect([device.regions.length, device.irqs.length]).toEqual([128, 64]);
+    device.close();
+    expect(() => openMany(regionsMax + 1, irqsMax)).toThrow("129 regions) with EPROTO");
+    expect(() => openMany(regionsMax, irqsMax + 1)).toThrow("EPROTO");
+  });
+
+  it(`is ${regionInfoBytesMax} bytes of a region`, () => {
+    const cut = (argsz: number) => openRegion([regionInfo(0, read, 4096, argsz)]);
+    const whole = regionInfo(0, read, 4096, regionInfoBytesMax);
+    const { device, end } = openRegion([whole], [joined(whole, new Uint8Array(16_352))]);
+    expect(device?.regions[0]?.size).toBe(4096);
+    end?.();
+    expect(cut(regionInfoBytesMax + 1).error?.message).toContain("EPROTO");
+  });
+
+  it(`is ${ioEventfdsMax} ioeventfds of a region`, () => {
+    const [server, device] = simpleDevice();
+    const head = (count: number) => words(4, 16 + 40 * count, 0, 0, count);
+    const all = Array.from({ length: ioEventfdsMax }, () => words(8, 0, 4, 0, 0, 0));
+    server.reply(5, Command.deviceGetRegionIoFds, head(ioEventfdsMax));
+    server.reply(6, Command.deviceGetRegionIoFds, joined(head(ioEventfdsMax), ...all));
+    server.reply(7, Command.deviceGetRegionIoFds, head(ioEventfdsMax + 1));
+    expect(device.ioEventfds(0)).toHaveLength(512);
+    expect(device.ioEventfds(0)).toEqual([]);
+    expect(server.heard()).toHaveLength(3);
+    device.close();
     server.close();
   });
 });

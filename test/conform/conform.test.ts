@@ -36,7 +36,7 @@ const devices = [
   },
   {
     device: "hello",
-    options: ["--set", "mapped=true"],
+    options: ["--set", "mmap=trusted"],
     left: [
       /^dma-map\/(device-|offset|read-only|unmapped|two-maps)/,
       /^dma-unmap\/device-loses-it$/,

@@ -269,6 +269,34 @@ describe("the INTx line", () => {
     expect(eventfd.take()).toBe(1);
   });
 
+  it("is held back, and is signalled when it is let be", () => {
+    const { line, eventfd, device, unmask } = wired();
+    expect(device.holdLine(true).up).toBe(false);
+    line(1);
+    expect(eventfd.take()).toBe(0);
+    expect(device.holdLine(false).up).toBe(true);
+    expect(eventfd.take()).toBe(1);
+    expect(device.holdLine(true).up, "the client has not looked").toBe(true);
+    unmask();
+    expect(device.holdLine(true).up).toBe(false);
+    expect(eventfd.take()).toBe(0);
+    line(0);
+    device.holdLine(false);
+    expect(eventfd.take(), "it is not asserted any more").toBe(0);
+  });
+
+  it("is not up for a client that has no eventfd", () => {
+    const { line, device, vmm } = wired();
+    line(1);
+    vmm.disable(intx);
+    expect(device.holdLine(true).up).toBe(false);
+  });
+
+  it("names a word that is read without effect", () => {
+    const { device } = make();
+    expect(device.holdLine(true).quiet).toEqual({ bar: 0, offset: 0 });
+  });
+
   it("is silent while messages are enabled", () => {
     const { line, eventfd, vmm } = wired();
     vmm.wire(msix, 0, 1);

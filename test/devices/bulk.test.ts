@@ -152,7 +152,7 @@ describe("bulk's control function", () => {
     expect(host.get("DIRTY_PAGES"), "nobody has asked").toBe(0);
     host.set("TRACKING", 1);
     const found = () => {
-      const result = host.run(take);
+      const result = host.run(take, 0, 2 * mib);
       return [result, host.get("BOARD_OFFSET") / page, host.get("LENGTH") / page, host.get("ZERO")];
     };
     expect(found()).toEqual([0, 3, 1, 0]);
@@ -180,7 +180,8 @@ describe("bulk's control function", () => {
     host.pause(standStill);
     expect(host.run(load, page, page)).toBe(0);
     expect(host.run(load, 4 * mib, page)).toBe(errno.EINVAL);
-    expect(host.run(load, 0, mib + 1)).toBe(errno.EINVAL);
+    expect(host.run(load, 2 * mib, mib)).toBe(0);
+    expect(host.run(load, 2 * mib, mib + 1)).toBe(errno.EINVAL);
     expect(host.run(load, 0, page, 0)).toBe(errno.EFAULT);
     expect(host.run(zero, page + 1, 2)).toBe(0);
     expect(host.run(99)).toBe(errno.EINVAL);

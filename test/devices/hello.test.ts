@@ -340,9 +340,10 @@ describe("hello's migration", () => {
 describe("hello's options", () => {
   it("offer BAR2 for mapping when told", () => {
     expect(create().regions[2]?.mmap).toBeNull();
-    expect(create({ mapped: "false" }).regions[2]?.mmap).toBeNull();
-    expect(create({ mapped: "true" }).regions[2]?.mmap?.areas).toBeNull();
-    expect(() => create({ mapped: "yes" })).toThrow("mapped=yes");
-    expect(create({ mapped: "true" }).regions[PciRegion.bar2]?.mmap?.fd).toBeGreaterThan(2);
+    expect(create({ mmap: "never" }).regions[2]?.mmap).toBeNull();
+    expect(create({ mmap: "trusted" }).regions[2]?.mmap?.areas).toBeNull();
+    expect(() => create({ mmap: "yes" })).toThrow("mmap=yes");
+    expect(() => create({ msix: "yes" })).toThrow("msix=yes");
+    expect(create({ mmap: "trusted" }).regions[PciRegion.bar2]?.mmap?.fd).toBeGreaterThan(2);
   });
 });

@@ -23,6 +23,7 @@ const filled = (length: number, seed = 1): Uint8Array<ArrayBuffer> =>
 
 const key = filled(16, 3);
 const iv = filled(16, 5);
+const entry = { sqeBytes: Bd3.size, tagAt: Bd3.offset.tag };
 
 /** What a test leaves open. */
 const open: { close(): void }[] = [];
@@ -125,7 +126,7 @@ describe("SEC2", () => {
     const driver = sec2({}, createSec2({ vectors: "single", queues: "1", depth: "4" }));
     expect(driver.qm.traits).toMatchObject({ queues: 1, sqDepth: 4, vectors: 1, aeqVector: -1 });
     equal(driver.aesCbc(key, iv, filled(32), true), reference("aes-128-cbc", filled(32)));
-    const more = { algType: 0, sqeBytes: 128, depth: 1, requestBytes: 64 };
+    const more = { ...entry, algType: 0, depth: 1, requestBytes: 64 };
     expect(() => driver.qm.createQueue(more)).toThrow(/all of the device's 1 queues are taken/);
   });
 });
@@ -180,7 +181,7 @@ describe("the queue manager", () => {
     [false, "split"],
   ])("tells that the device has stopped a queue: %s, %s", (interrupts, vectors) => {
     const driver = sec2({ interrupts }, createSec2({ vectors }));
-    const options = { algType: 0, sqeBytes: Bd3.size, depth: 2, requestBytes: 4096 };
+    const options = { ...entry, algType: 0, depth: 2, requestBytes: 4096 };
     const request = { algorithm: "cbc(aes)", encrypt: true, key, iv, data: iv } as const;
     const call = driver.qm.createQueue(options).submit((sqe, at, memory) => {
       const decode = encodeSec2(request, sqe, at, memory);

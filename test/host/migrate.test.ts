@@ -18,6 +18,9 @@ const pki = (host: string): string => join(folder.path, "pki", host);
 let files = 0;
 const freshPath = (kind: string): string => join(folder.path, `${files++}.${kind}`);
 
+/** Of hello's registers, which can be read without effect. */
+const firstWord = { bar: 0, offset: 0 };
+
 const guestAddress = new RegExp(`${ramIova}|${ramIova.toString(16)}`, "i");
 
 /** What a VMM says that migrates a device by itself: a negated errno when it may not. */
@@ -230,6 +233,7 @@ describe("two hosts with a hello device", () => {
     const moving = alice.migrate({ ...(await offered()), pauseBefore: ["freeze"] });
     await alice.pauses("freeze");
     expect(setState(device, MigState.stop)).toBe(-errno.EBUSY);
+    expect(await alice.ask("hold-line")).toEqual({ line: { up: false, quiet: firstWord } });
     await alice.ask("migrate-abort");
     await moving;
     voyage.stand();
@@ -238,6 +242,7 @@ describe("two hosts with a hello device", () => {
     expect(end).toMatchObject({ outcome: "kept", state: "STOP" });
     expect(end.sentence).toContain("its VMM migrates it");
     expect(setState(device, MigState.running)).toBeGreaterThanOrEqual(0);
+    await expect(alice.ask("hold-line")).rejects.toThrow("hello is not being migrated");
     voyage.goOn();
     await voyage.works();
   }, 60_000);

@@ -162,7 +162,7 @@ test("operators' mistakes are one sentence each and exit with 2", async () => {
     [["hello", "--socket-path", path, "--count", "2"], "needs {n}"],
     [["hello", "--socket-path", `/tmp/${"x".repeat(120)}`], "unix sockets allow 107"],
     [["hello", "--fd", "1"], "not a socket"],
-    [["hello", "--socket-path", path, "--set", "x=1"], "hello has no option x; it has mapped"],
+    [["hello", "--socket-path", path, "--set", "x=1"], "hello has no option x; it has msix"],
     [["--take-over", join(folder.path, "nobody.ctl")], "cannot be used"],
   ];
   for (const [args, sentence] of mistakes) {

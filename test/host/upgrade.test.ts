@@ -1,6 +1,6 @@
 /** `ferry upgrade` under load: the device, its client and its version before and afterwards. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, openSync, readFileSync } from "node:fs";
+import { openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -12,6 +12,7 @@ import { ferry } from "../cli/run.ts";
 import { isAlive } from "../support/alive.ts";
 import { failing, standsStill } from "../support/failing-versions.ts";
 import { temporaryFolder, until } from "../support/ferry.ts";
+import { isListening } from "../support/listening.ts";
 import { Load } from "../support/load.ts";
 import { installVersion, program } from "../support/next-version.ts";
 
@@ -179,7 +180,7 @@ test("what a client has mapped is the device's memory before and afterwards", as
   spawn(process.execPath, [main, "serve", "hello", ...options], {
     stdio: ["ignore", "ignore", logFd],
   });
-  await until(() => existsSync(mappedPath), "the server serves");
+  await until(() => isListening(mappedPath), "the server serves");
   const connection = Connection.connect(mappedPath);
   const device = new RemoteDevice(connection, "hello");
   const [region, at] = [2, 0x8000];

@@ -44,6 +44,17 @@ describe("the writes that a VMM is shown", () => {
     expect(touches.length).toBe(3);
   });
 
+  it("are of 4 GiB at most", () => {
+    const pieceBytes = 8 * mebibyte;
+    const pieces = Array.from({ length: 512 }, (_, i) => 16 * gibibyte + i * pieceBytes);
+    for (const at of pieces) expect(guest.map(client.mapping(at, pieceBytes))).toBe(0);
+    guest.watchWrites("kept");
+    for (const at of pieces) expect(guest.resolve(at, pieceBytes, true)).not.toBeNull();
+    expect((guest.touches() as Touches).length).toBe(1_048_576);
+    guest.write(gibibyte, bytes, 0, 1);
+    expect(guest.touches()).toBe(-errno.E2BIG);
+  }, 60_000);
+
   it("are not those that went to the VMM as messages", () => {
     expect(guest.map(byMessages(0, page))).toBe(0);
     guest.watchWrites("kept");

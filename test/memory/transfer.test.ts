@@ -150,6 +150,30 @@ describe("a transfer", () => {
     expect([dirty(3 * page), dirty(3 * page)]).toEqual([1, 0]);
   });
 
+  it.each([
+    ["all", 64, 64],
+    ["the last", 65, 1],
+  ])("is remembered for a while after its end: %s of %i", (_, count, remembered) => {
+    expect(guest.map(byMessages(0, 128 * page))).toBe(0);
+    expect(guest.loggingStart(page, [])).toBe(0);
+    const writes = Array.from({ length: count }, (_, i) =>
+      new Transfer().set(Direction.write, i * page, buffer, 0, 8),
+    );
+    for (const write of writes) {
+      expect(guest.start(write)).toBe(pending);
+      write.status = 0;
+    }
+    // Nobody does this; but which ones are looked at shows by it.
+    for (const write of writes) write.status = pending;
+    const bitmap = new Uint8Array(16);
+    for (let i = 0; i < 2; i++) {
+      bitmap.fill(0);
+      expect(guest.loggingReport(0, 128 * page, page, bitmap, 0)).toBe(0);
+    }
+    const marked = writes.filter((_, i) => ((bitmap[i >> 3] as number) & (1 << (i & 7))) !== 0);
+    expect(marked).toHaveLength(remembered);
+  });
+
   it("that was refused by the session was no write", () => {
     session.answer = -errno.EBUSY;
     expect(guest.map(byMessages(0, page))).toBe(0);

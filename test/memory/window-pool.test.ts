@@ -1,7 +1,7 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { AssertionError } from "../../src/base/assert.ts";
 import { WindowPool, windowSizeFor, windowSizes } from "../../src/memory/window-pool.ts";
-import type { Window } from "../../src/sys/window.ts";
+import { Window } from "../../src/sys/window.ts";
 import { ClientMemory, pattern } from "./client-memory.ts";
 
 describe("the window pool", () => {
@@ -52,5 +52,13 @@ describe("the window pool", () => {
     expect(pool.take(2 ** 21)).toBeNull();
     pool.give(one);
     expect(pool.take(2 ** 21)).toBe(one);
+  });
+
+  it("has 16,384 windows at most: each takes mappings of the process's", () => {
+    const reserve = vi.spyOn(Window, "reserve").mockReturnValue({} as Window);
+    const pool = new WindowPool();
+    const taken = Array.from({ length: 16_385 }, () => pool.take(2 ** 21));
+    expect(taken.indexOf(null)).toBe(16_384);
+    reserve.mockRestore();
   });
 });

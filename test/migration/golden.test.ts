@@ -6,17 +6,22 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
+import { BulkCommand } from "../../src/devices/bulk/index.ts";
 import { HelloDevice } from "../../src/devices/hello/hello.ts";
 import { GuestMemory } from "../../src/memory/guest-memory.ts";
 import { NativeDriver } from "../../src/migration/drivers/native.ts";
 import { Migratable } from "../../src/migration/migratable.ts";
 import { MigState, PciRegion } from "../../src/spec/vfio.ts";
+import { Side } from "./bulk/pair.ts";
 import { boot, Host } from "./hisi-acc/bench.ts";
 import { load, move, save, TestClock } from "./operator.ts";
 
 const folder = fileURLToPath(new URL("../golden/streams", import.meta.url));
 const version = "0.1";
 const scratchAt = 0x2c;
+const smallBoard = { memoryMiB: "1" };
+const { fill } = BulkCommand;
+const page = 4096;
 
 interface Golden {
   readonly name: string;
@@ -65,6 +70,27 @@ const goldens: readonly Golden[] = [
       const bytes = new Uint8Array(4);
       device.read(PciRegion.bar0, scratchAt, bytes, 0, 4);
       expect(bytes[0]).toBe(7);
+    },
+  },
+  {
+    name: "bulk",
+    // With a section of each kind: the whole board, pages, some of them zeroes, and the rest.
+    make() {
+      const side = new Side(smallBoard);
+      side.guest.run(fill, 0, 2 * page, { value: 1 });
+      side.go(MigState.preCopy);
+      const first = side.read();
+      side.guest.run(fill, 0, page, { value: 0 });
+      side.guest.run(fill, page, 1, { value: 2 });
+      side.go(MigState.stopCopy);
+      return Buffer.concat([first, side.read()]);
+    },
+    check(stream) {
+      const side = new Side(smallBoard);
+      side.guest.run(fill, 0, page, { value: 3 });
+      side.become(stream);
+      expect(side.guest.get("COMPLETED")).toBe(3);
+      expect(side.guest.peek(page - 1, 3)).toEqual(Buffer.of(0, 2, 1));
     },
   },
   accelerator("own"),

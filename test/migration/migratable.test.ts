@@ -9,10 +9,13 @@ import {
   Feature,
   FeatureFlags,
   FeatureMigState,
+  IrqSetFlags,
   MigrationFlags,
   MigState,
+  PciIrq,
   PciRegion,
 } from "../../src/spec/vfio.ts";
+import { createEventfd, drainEventfd } from "../../src/sys/descriptors.ts";
 import { type Arrival, load, move, readAll, save, TestClock } from "./operator.ts";
 import { fails, forEver, ScriptedDriver } from "./scripted-driver.ts";
 
@@ -50,6 +53,23 @@ function setState(device: Migratable, deviceState: number): number {
   const flags = FeatureFlags.mask.set | Feature.migDeviceState;
   return device.feature(flags, bytes, 0, bytes.length, bytes.length);
 }
+
+describe("an interrupt line that is held back", () => {
+  it("is let be when the operator lets go of the device", () => {
+    const { hello, device } = make();
+    const trigger = createEventfd();
+    const [bytes, flag] = [new Uint8Array(0), IrqSetFlags.mask];
+    const vector = { index: PciIrq.intx, start: 0, count: 1, bytes, boolsAt: 0, fds: [trigger] };
+    device.setIrqs({ ...vector, data: flag.dataEventfd, action: flag.actionTrigger });
+    device.claim();
+    device.holdLine(true);
+    hello.interrupts.setLine(true);
+    expect(drainEventfd(trigger)).toBe(0);
+    device.release();
+    expect(drainEventfd(trigger)).toBe(1);
+    device.detach();
+  });
+});
 
 describe("the phases of a driver", () => {
   it("run in the order of a migration, and those of the way back", () => {

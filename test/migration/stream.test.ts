@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Section } from "../../src/migration/driver.ts";
 import { StreamReader } from "../../src/migration/stream-reader.ts";
 import { StreamWriter } from "../../src/migration/stream-writer.ts";
@@ -55,6 +55,22 @@ function reading(judge: (section: Section) => string | null = () => null) {
     nameOf: (kind) => (kind === 0x101 ? "queues" : `kind ${kind}`),
   });
   return { got, reader };
+}
+
+/** Bytes of each piece of memory that is made while something is done. */
+function made(work: () => void): number[] {
+  const sizes: number[] = [];
+  const construct = (target: typeof Uint8Array, given: unknown[]): object => {
+    if (typeof given[0] === "number") sizes.push(given[0]);
+    return Reflect.construct(target, given);
+  };
+  vi.stubGlobal("Uint8Array", new Proxy(Uint8Array, { construct }));
+  try {
+    work();
+  } finally {
+    vi.unstubAllGlobals();
+  }
+  return sizes;
 }
 
 const some = [
@@ -215,7 +231,25 @@ describe("a hostile stream", () => {
     SectionHead.set(view, StreamHeader.size, head);
     const checkAt = StreamHeader.size + SectionHead.offset.check;
     view.setUint32(checkAt, crc32(bytes.subarray(StreamHeader.size, checkAt)), true);
-    const { reader } = reading();
-    expect(reader.write(bytes, 0, bytes.length)).toBe(`section 0 has ${sectionBytesMax + 1} bytes`);
+    const said: unknown[] = [];
+    const sizes = made(() => said.push(reading().reader.write(bytes, 0, bytes.length)));
+    expect(said).toEqual([`section 0 has ${sectionBytesMax + 1} bytes`]);
+    expect(sizes, "what its own header takes").toEqual([StreamHeader.size]);
+  });
+
+  it("of however many sections takes memory for the longest of them, once", () => {
+    const lengths = [100, 5000, 3000, ...Array<number>(6).fill(sectionBytesMax), 7];
+    const bytes = written(lengths.map((length) => section(0x100, new Uint8Array(length))));
+    const piece = 50_000;
+    const sizes = made(() => {
+      const nothing = { header: () => null, section: () => null, nameOf: String };
+      const reader = new StreamReader(nothing);
+      for (let at = 0; at < bytes.length; at += piece) {
+        reader.write(bytes, at, Math.min(piece, bytes.length - at));
+      }
+      expect(reader.complete).toBe(true);
+    });
+    expect(Math.max(...sizes)).toBe(sectionBytesMax);
+    expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(2 * sectionBytesMax);
   });
 });

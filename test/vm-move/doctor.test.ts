@@ -43,13 +43,28 @@ describe("a VM that can move", () => {
     const { findings } = await look("target");
     const said = findings.map(({ what, says }) => `${what}: ${says}`);
     expect(said).toContain("machine: virt-11.1-machine");
-    expect(said).toContain("acc: it gets its place with its VM");
+    expect(said).toContain("acc: at pcie.0/01.0/00.0, as it has to be at its source");
     expect(said).toContain(`acc: ${world.first.path("target")} serves such a device`);
     world.devices.target = ["device[0]"];
     expect(problems(await look("target")).map(({ says }) => says)).toEqual([
       "it has no id of its own",
     ]);
   });
+});
+
+it.each([
+  [() => {}, "nothing is in the way; memory goes by one stream, and has to on the other side"],
+  [() => (world.channels.source = 4), /; memory goes by multifd of 4 channels, none, and has to /],
+  [() => world.capabilities.push({ capability: "xbzrle", state: true }), /^nothing is in the way;/],
+  [
+    () => world.capabilities.push({ capability: "dirty-limit", state: true }),
+    /^never tried: dirty-limit; memory goes by one stream/,
+  ],
+])("what QEMU is set to is told where it matters (%#)", async (set, says) => {
+  set();
+  const { findings } = await look();
+  const found = findings.find(({ what }) => what === "capabilities");
+  expect(found).toMatchObject({ ok: true, says: expect.stringMatching(says) });
 });
 
 describe("a problem is named, with what to do", () => {

@@ -11,22 +11,19 @@ export const sides = ["source", "target"] as const;
 export const vendor = 0x19e5;
 export const deviceId = 0xa256;
 
+/** Where MSI has its pending bits. */
+export const msiPendingAt = 0x98;
+
 /** Configuration space as the guest has set it up. */
 const config = {
   header: [
     { name: "VENDOR_ID", at: 0, size: 2, value: vendor },
     { name: "DEVICE_ID", at: 2, size: 2, value: deviceId },
-    { name: "COMMAND", at: 4, size: 2, value: 0x406 },
     { name: "BAR0", at: 0x10, size: 4, value: 0x1000_0004 },
   ],
-  capabilities: [
-    {
-      name: "msi",
-      registers: [
-        { name: "MESSAGE_CONTROL", at: 0x86, size: 2, value: 0x01a5 },
-        { name: "MESSAGE_ADDRESS", at: 0x88, size: 4, value: 0x0808_0040 },
-      ],
-    },
+  msi: [
+    { name: "MESSAGE_CONTROL", at: 0x86, size: 2 },
+    { name: "MESSAGE_ADDRESS", at: 0x88, size: 4, value: 0x0808_0040 },
   ],
 };
 
@@ -56,6 +53,14 @@ const msixOf = (control: number | null) =>
         },
       ];
 
+const masksOf = (value: number | null) =>
+  value === null
+    ? []
+    : [
+        { name: "MASK", at: 0x94, size: 4, value },
+        { name: "PENDING", at: msiPendingAt, size: 4, value: 0 },
+      ];
+
 export class FakeDevice {
   readonly id: string;
   /** Its bus, on which it is the first function. */
@@ -64,6 +69,17 @@ export class FakeDevice {
   msix: number | null = null;
   /** What the source's QEMU has of its table, in words. */
   table: number[] = [];
+  /** Its interrupt pin; 0 for none. */
+  pin = 0;
+  command = 0x406;
+  msi = 0x01a5;
+  /** Which vectors of MSI the guest masks, where it can, and which of them QEMU keeps back. */
+  masks: number | null = null;
+  kept = 0;
+  /** For how many reads its line stays up, and what can be read; null: it cannot tell. */
+  line: { up: number; readonly quiet: object | null } | null = { up: 0, quiet: null };
+  /** What is answered instead of that. */
+  lineAnswer: object | null = null;
   /** Does the source's QEMU keep a message back? */
   pending = false;
   served = { source: 10, target: 10 };
@@ -75,6 +91,8 @@ export class FakeDevice {
   losesLine = false;
   /** Does the device get as far as before its hand-over? */
   pauses = true;
+  /** Is its migration over before it is to stand still? */
+  ends = false;
   /** Does the target take its state? */
   loads = true;
   /** Where its servers meet, and what each was told of that. */
@@ -98,6 +116,8 @@ export class FakeDevice {
   thaw = "";
   /** Does it come back when it has to? */
   returns = true;
+  /** What it waits for before it does. */
+  returnsAfter: Promise<void> = Promise.resolve();
   /** Servers that have ended. */
   readonly #dead = new Set<Side>();
   readonly #folder: string;
@@ -151,12 +171,16 @@ export class FakeDevice {
     if (method === "migrate-status") return void say(this.status);
     const why = this.#asked(`${this.#name(side)} ${method}`);
     if (why !== undefined) return void say({ error: why, code: "refused" });
+    if (method === "hold-line") return void say(this.lineAnswer ?? { line: this.#line() });
     if (method === "migrate" || method === "migrate-offer") this.told[side] = request;
     if (method === "migrate-offer") {
       if (side === "target") this.thaw = request.thaw ?? "";
       say({ token: "f".repeat(32), address: "unix:/nowhere" });
     } else if (method === "migrate-events") this.#follower = socket;
-    else if (method === "migrate") {
+    else if (method === "migrate-continue" && this.ends) {
+      say({ error: "the migration is not paused", code: "not-paused" });
+      this.breakOff();
+    } else if (method === "migrate") {
       if (side === "source") this.sends = request.sendWrites ?? false;
       this.#begin(side, socket);
     } else {
@@ -170,7 +194,11 @@ export class FakeDevice {
   #begin(side: Side, source: Socket): void {
     this.#begun = source;
     if (side === "source") this.#paused("freeze");
-    else if (this.returns) this.#end("moved", "The device has moved.");
+    else void this.returnsAfter.then(() => this.#return());
+  }
+
+  #return(): void {
+    if (this.returns) this.#end("moved", "The device has moved.");
     else this.#end("kept", "It stays where it is.");
   }
 
@@ -189,9 +217,20 @@ export class FakeDevice {
     }
   }
 
+  #line(): object | null {
+    return this.line === null ? null : { up: this.line.up > 0, quiet: this.line.quiet };
+  }
+
   #probe(side: Side): object {
-    const capabilities = [...config.capabilities, ...msixOf(this.msix)];
-    const described = { config: { ...config, capabilities } };
+    const [control, ...address] = config.msi;
+    const registers = [{ ...control, value: this.msi }, ...address, ...masksOf(this.masks)];
+    const msi = { name: "msi", registers };
+    const header = [
+      ...config.header,
+      { name: "COMMAND", at: 4, size: 2, value: this.command },
+      { name: "INTERRUPT_PIN", at: 0x3d, size: 1, value: this.pin },
+    ];
+    const described = { config: { header, capabilities: [msi, ...msixOf(this.msix)] } };
     const { connected } = this;
     return { devices: [{ connected, served: this.served[side], device: described }] };
   }
@@ -219,6 +258,11 @@ export class FakeDevice {
       this.status = { ...this.status, migration: { report: { outcome: { outcome, sentence } } } };
     }
     this.#begun?.write(`${JSON.stringify({ outcome, sentence })}\n`);
+  }
+
+  /** Its way ends before it has gone. */
+  breakOff(): void {
+    this.#end("kept", "The device stays here: the link is lost.");
   }
 
   /** A server ends, and all that was said to it has no answer. */

@@ -97,7 +97,12 @@ export class FakeMonitor {
 
   /** Says a line, whatever it is. */
   say(line: string): void {
-    this.#unsent = Buffer.concat([this.#unsent, Buffer.from(`${line}\n`)]);
+    this.write(`${line}\n`);
+  }
+
+  /** Says what need not be a line. */
+  write(text: string): void {
+    this.#unsent = Buffer.concat([this.#unsent, Buffer.from(text)]);
     this.#flush();
   }
 

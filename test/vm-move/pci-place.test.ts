@@ -33,6 +33,14 @@ describe("the place of a function", () => {
     expect(findFunction([{ devices: loop }], "acc")).toBeUndefined();
   });
 
+  it("is looked for among a thousand devices of a bus", () => {
+    const many = (count: number) => [
+      { devices: [...Array(count - 1).fill(device(0, "other")), device(0, "acc")] },
+    ];
+    expect(findFunction(many(1024), "acc")).toBeDefined();
+    expect(findFunction(many(1025), "acc")).toBeUndefined();
+  });
+
   it("has its registers where the machine shows configuration space", () => {
     const tree = [
       "FlatView #1",

@@ -2,7 +2,13 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hostClock } from "../../src/host/host-clock.ts";
 import * as s from "../../src/migration/hosts/shapes.ts";
-import { eventCharsMax, QmpConnection } from "../../src/vm/qmp-connection.ts";
+import { Qemu } from "../../src/vm/qemu.ts";
+import {
+  eventCharsMax,
+  eventsMax,
+  lineCharsMax,
+  QmpConnection,
+} from "../../src/vm/qmp-connection.ts";
 import { temporaryFolder } from "../support/ferry.ts";
 import { FakeMonitor, Refusal, silence } from "./fake-qemu.ts";
 
@@ -69,11 +75,19 @@ describe("a monitor", () => {
 
   it("that says a line without end is left", async () => {
     const one = await open();
-    monitor.commands["query-pci"] = () => {
-      for (let n = 0; n < 9; n++) monitor.say("x".repeat(500_000));
+    const sayLong = (chars: number) => () => {
+      monitor.write("x".repeat(chars));
       return silence;
     };
-    await expect(one.execute("query-pci")).rejects.toThrow(/without end|nobody asked/);
+    monitor.commands["query-pci"] = sayLong(lineCharsMax + 1);
+    await expect(one.execute("query-pci")).rejects.toThrow("says a line without end");
+  });
+
+  it("may say a line of a large machine's length", async () => {
+    const one = await open();
+    const text = "x".repeat(lineCharsMax - 100);
+    monitor.commands["query-pci"] = () => text;
+    expect(await one.execute("query-pci")).toBe(text);
   });
 
   it("that hangs up ends everything that waits", async () => {
@@ -89,7 +103,17 @@ describe("a monitor", () => {
     await expect(one.execute("quit")).rejects.toMatchObject({ code: "qmp-lost" });
   });
 
-  it("may tell a thousand long events, of which the names are kept", async () => {
+  it("may tell events without end, of which the last are kept", async () => {
+    const one = await open();
+    for (let i = 0; i <= eventsMax; i++) monitor.event(`E${i}`);
+    const last = `E${eventsMax}`;
+    const kept = await one.sees(last, 5000, (all) =>
+      all.at(-1)?.event === last ? [...all] : undefined,
+    );
+    expect([kept.length, kept[0]?.event]).toEqual([1000, "E1"]);
+  });
+
+  it("tells of a long event its name", async () => {
     const one = await open();
     monitor.event("LONG", { text: "x".repeat(eventCharsMax) });
     monitor.event("STOP", { reason: "asked" });
@@ -109,6 +133,19 @@ describe("a monitor", () => {
     await expect(one.sees("the stop", 20, ([first]) => first)).rejects.toThrow(
       "the stop took longer than 20 ms.",
     );
+  });
+
+  it("is asked for a table of MSI-X in pieces, each of which it shows whole", async () => {
+    monitor.commands["human-monitor-command"] = (args) => {
+      asked.push(String(args["command-line"]));
+      const [, count = "0"] = /xp \/(\d+)wx/.exec(asked.at(-1) ?? "") ?? [];
+      return `0000: ${"0x00000007 ".repeat(Number(count))}`;
+    };
+    const asked: string[] = [];
+    const qemu = await Qemu.connect(monitor.path);
+    expect(await qemu.readWords(0x1000, 1500)).toEqual(Array(1500).fill(7));
+    expect(asked).toEqual(["xp /1024wx 0x1000", "xp /476wx 0x2000"]);
+    qemu.close();
   });
 
   it("is believed only what has the shape that was asked for", async () => {

@@ -1,5 +1,6 @@
 /** A VM is where all of its devices are, whatever happens while they go. */
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { defaultBudgets } from "../../src/migration/hosts/budgets.ts";
 import { VmWorld } from "./world.ts";
 
 describe("a VM with several devices", () => {
@@ -40,6 +41,11 @@ describe("a VM with several devices", () => {
 
   it.each([
     ["has another one", (w: VmWorld) => (w.devices.source = ["sec", "zip"]), /has sec, zip; name/],
+    [
+      "has two in each other's places",
+      (w) => w.ports.target.push(1, 3, 2),
+      /zip is at pcie.0\/02.* in .*, and at pcie.0\/03/,
+    ],
     ["has one more", (w: VmWorld) => w.devices.target.push("x"), /has sec, zip, hpre, x; name/],
   ])("does not move when a QEMU %s", async (_, arrange, sentence) => {
     arrange(several);
@@ -77,6 +83,25 @@ describe("a VM with several devices", () => {
     expect(log.filter((line) => /thaw|target cont|source quit/.test(line))).toEqual([]);
     // Nobody runs before all are back.
     expect(log.indexOf("source cont")).toBeGreaterThan(log.lastIndexOf(back.at(-1) ?? ""));
+    expect(several.state.source).toBe("running");
+  });
+
+  it("gets them back at once, and each may take longer than one step back elsewhere", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"], shouldAdvanceTime: true });
+    const [, , last] = several.parts;
+    if (last !== undefined) last.verdict = "kept";
+    let left = 2;
+    const returns = new Promise<void>((resolve) => {
+      several.before = (what) => {
+        if (!/^target( zip)? migrate$/.test(what) || --left > 0) return;
+        vi.advanceTimersByTime(defaultBudgets.undoMs);
+        resolve();
+      };
+    });
+    for (const part of several.parts) part.returnsAfter = returns;
+    const { outcome, sentence } = await several.move().finally(() => vi.useRealTimers());
+    expect(outcome).toBe("kept");
+    expect(sentence).toMatch(/is running: .*The target has decided against it/);
     expect(several.state.source).toBe("running");
   });
 

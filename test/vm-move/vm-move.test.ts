@@ -69,47 +69,6 @@ describe("a VM moves", () => {
   });
 });
 
-describe("a check finds, before anything is done, that", () => {
-  const cases: ReadonlyArray<readonly [string, (world: VmWorld) => void, RegExp]> = [
-    ["the VM does not run", (w) => (w.state.source = "paused"), /is paused, not running/],
-    ["the target does not wait", (w) => (w.state.target = "running"), /start it with -incoming/],
-    [
-      "a VM has no such device",
-      (w) => (w.devices.source = []),
-      /all vfio-user devices .* the only one would, .* has none/,
-    ],
-    [
-      "a VM has two",
-      (w) => (w.devices.source = ["a", "b"]),
-      /all vfio-user devices .* has a, b; name each/,
-    ],
-    ["the target has another", (w) => (w.devices.target = ["b"]), /acc would, .* has b/],
-    [
-      "memory is not shared",
-      (w) => (w.backends = [{ id: "ram", share: false }]),
-      /not shared: ram/,
-    ],
-    [
-      "QEMU is too old",
-      (w) => (w.version = { major: 10, minor: 0, micro: 2 }),
-      /need 10.1 or newer/,
-    ],
-    [
-      "QEMU has something against it",
-      (w) => (w.blocked = { "blocked-reasons": ["there is an ivshmem."] }),
-      /cannot move: there is an ivshmem/,
-    ],
-    ["a server serves another VM", (w) => (w.first.serves.source = false), /does not serve the VM/],
-  ];
-  it.each(cases)("%s", async (_, arrange, sentence) => {
-    arrange(world);
-    const { outcome, sentence: said } = await world.move();
-    expect(said).toMatch(sentence);
-    expect(outcome).toBe("kept");
-    expect(world.log).toEqual([]);
-  });
-});
-
 describe("what fails is taken back:", () => {
   const capabilities = "source migrate-set-capabilities";
   const unprepared = [capabilities, "source migrate-set-parameters"];
@@ -139,7 +98,8 @@ describe("what fails is taken back:", () => {
 
   it("device, when its target makes no offer", async () => {
     world.refusals.set("target migrate-offer", "it is busy");
-    expect((await world.move()).sentence).toContain("it is busy");
+    world.failure = "that was before";
+    expect((await world.move()).sentence).toMatch(/it is busy$/);
     expect(undone(capabilities)).toEqual(unprepared);
     expect(world.limits).toEqual([300, firstLimitMs, 300]);
     expectBack();
@@ -149,6 +109,18 @@ describe("what fails is taken back:", () => {
     world.refusals.set("target migrate-incoming", "address in use");
     expect((await world.move()).sentence).toContain("address in use");
     expect(undone("target quit")).toEqual(["target quit", abort, ...unprepared]);
+    expectBack();
+  });
+
+  it("memory, as soon as the device's way has ended", async () => {
+    world.monitors.source.commands["migrate"] = () => {
+      world.migration = "active";
+      world.first.breakOff();
+      return {};
+    };
+    const { sentence } = await world.move();
+    expect(sentence).toContain("is running: The device stays here: the link is lost.");
+    expect(world.events).not.toContainEqual(expect.objectContaining({ phase: "fence" }));
     expectBack();
   });
 
@@ -172,6 +144,12 @@ describe("what fails is taken back:", () => {
     expectBack();
   });
 
+  it("freeze, when the device's way has ended: why is what the tool tells", async () => {
+    world.first.ends = true;
+    expect((await world.move()).sentence).toContain("is running: The device stays here: the link");
+    expectBack();
+  });
+
   it("freeze, when the source's QEMU sets its vCPUs going: nothing waits for it", async () => {
     world.before = (what) => {
       if (what !== "source migrate-continue") return;
@@ -186,13 +164,14 @@ describe("what fails is taken back:", () => {
   });
 
   it("switch, when the target's QEMU has lost its way", async () => {
+    world.failure = "no space.";
     world.monitors.source.commands["migrate-continue"] = () => {
       world.log.push("source switch");
       world.migration = "failed";
       world.monitors.source.event("MIGRATION", { status: "failed" });
       return {};
     };
-    expect((await world.move()).sentence).toContain("did not migrate");
+    expect((await world.move()).sentence).toMatch(/did not migrate\. no space\.$/);
     expect(undone(abort)).toEqual([abort, ...late]);
     expectBack();
   });

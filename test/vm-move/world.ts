@@ -4,7 +4,7 @@ import type { MigrationEvent } from "../../src/migration/hosts/events.ts";
 import { Qemu } from "../../src/vm/qemu.ts";
 import { VmMove } from "../../src/vm/vm-move.ts";
 import { temporaryFolder } from "../support/ferry.ts";
-import { deviceId, FakeDevice, type Side, sides, vendor } from "./fake-device.ts";
+import { deviceId, FakeDevice, msiPendingAt, type Side, sides, vendor } from "./fake-device.ts";
 import { FakeMonitor, Refusal, silence } from "./fake-qemu.ts";
 
 const ecam = 0x40_1000_0000;
@@ -25,10 +25,14 @@ export class VmWorld {
   readonly events: MigrationEvent[] = [];
   /** Sentences that refuse something, by what is asked as in the log. */
   readonly refusals = new Map<string, string>();
+  /** How often a register of the first device was read for the sake of its line. */
+  looked = 0;
   /** Called before anything is answered. */
   before: (what: string) => void = () => {};
   state: Record<Side, string> = { source: "running", target: "inmigrate" };
   migration = "none";
+  /** Why the source's last migration failed. */
+  failure = "";
   /** A QEMU that was started without -S, and was not told to stop. */
   readonly startsItself: Record<Side, boolean> = { source: false, target: false };
   version = { major: 11, minor: 1, micro: 1 };
@@ -36,8 +40,9 @@ export class VmWorld {
   capabilities = [
     { capability: "events", state: false },
     { capability: "pause-before-switchover", state: false },
-    { capability: "late-block-activate", state: false },
   ];
+  /** Of multifd; 0 where it is off. */
+  readonly channels: Record<Side, number> = { source: 0, target: 0 };
   /** What each was told of its capabilities. */
   readonly set: Record<Side, Map<string, boolean>> = { source: new Map(), target: new Map() };
   /** What the source was told of the time when no vCPU runs, at first by its operator. */
@@ -45,6 +50,10 @@ export class VmWorld {
   blocked: { readonly "blocked-reasons"?: readonly string[] } = {};
   /** The vfio-user devices that each QEMU has. */
   devices: Record<Side, string[]>;
+  /** The ports of these devices, where they are not in the first ones. */
+  readonly ports: Record<Side, number[]> = { source: [], target: [] };
+  /** Is each port behind itself? */
+  endless = false;
   /** Types of what the machines have inside. */
   inside = ["child<gpex-pcihost>", "child<qemu:iommu-memory-region>"];
   /** Two devices whose servers on the target are each other's. */
@@ -103,20 +112,29 @@ export class VmWorld {
     };
     return {
       "query-status": () => ({ status: this.state[side], running: true }),
-      "qom-get": () => "virt-11.1-machine",
+      "qom-get": ({ path, property }) => this.#property(side, String(path), String(property)),
       "qom-list": ({ path }) => this.#children(side, String(path)),
       // Behind bridges that have no numbers yet there is nothing.
       "query-pci": () =>
         this.state[side] === "inmigrate" ? [] : this.parts.map((part) => this.#bus(side, part)),
       "query-version": () => ({ qemu: this.version }),
       "query-memdev": () => this.backends,
-      "query-migrate-capabilities": () => this.capabilities,
-      "query-migrate-parameters": () => ({ "downtime-limit": this.limits.at(-1) }),
+      "query-migrate-capabilities": () => [
+        ...this.capabilities,
+        { capability: "multifd", state: this.channels[side] > 0 },
+      ],
+      "query-migrate-parameters": () => ({
+        ...{ "downtime-limit": this.limits.at(-1) },
+        ...{ "multifd-channels": this.channels[side], "multifd-compression": "none" },
+      }),
       "migrate-set-parameters": ({ "downtime-limit": limit }) => {
         this.limits.push(Number(limit));
         return {};
       },
-      "query-migrate": () => ({ status: this.migration, ...this.blocked }),
+      "query-migrate": () => ({
+        ...{ status: this.migration, "error-desc": this.failure },
+        ...this.blocked,
+      }),
       "migrate-set-capabilities": ({ capabilities }) => {
         for (const { capability, state } of capabilities as typeof this.capabilities) {
           this.set[side].set(capability, state);
@@ -147,7 +165,22 @@ export class VmWorld {
     };
   }
 
+  /** Each device is in a port of its own. */
+  #property(side: Side, path: string, property: string): unknown {
+    if (property === "type") return "virt-11.1-machine";
+    const [, port] = /port(\d+)$/.exec(path) ?? [];
+    if (port !== undefined && property === "addr") return Number(port) << 3;
+    if (port !== undefined)
+      return this.endless ? `${path}/bus` : "/machine/unattached/device[9]/pcie.0";
+    if (property === "addr") return 0;
+    const at = this.devices[side].indexOf(path.split("/").at(-1) ?? "");
+    const own = this.ports[side][at] ?? at + 1;
+    return `/machine/peripheral/port${own}/port${own}`;
+  }
+
   #children(side: Side, path: string): object[] {
+    if (/port\d+$/.test(path)) return [{ name: "addr", type: "str" }];
+    if (path.endsWith("]")) return [];
     if (path.endsWith("anon")) return [];
     if (path.endsWith("unattached"))
       return this.inside.map((type) => ({ name: "device[0]", type }));
@@ -155,7 +188,7 @@ export class VmWorld {
   }
 
   #bus(side: Side, { id: qdev_id, bus }: FakeDevice): object {
-    const isMapped = side === "source" || this.memory.get(placeOf(bus) + 4) === "0604";
+    const isMapped = side === "source" || this.memory.get(placeOf(bus) + 4)?.startsWith("06");
     const regions = [{ bar: 0, address: isMapped ? barAt : -1 }];
     const id = { vendor, device: deviceId };
     return { bus, devices: [{ bus, slot: 0, function: 0, qdev_id, id, regions }] };
@@ -181,8 +214,19 @@ export class VmWorld {
     }
     if (!line.startsWith("xp")) return "";
     if (line.endsWith(` 0x${tableAt.toString(16)}`)) return this.#table();
-    this.#reach(side, Number(line.split(" ").at(-1)));
+    if (line.endsWith(` 0x${(barAt + 0x40).toString(16)}`)) this.#look();
+    const address = Number(line.split(" ").at(-1));
+    const { bus, kept } = this.first;
+    if (address === placeOf(bus) + msiPendingAt) return `40101098: 0x0000000${kept}\r\n`;
+    this.#reach(side, address);
     return "0000004010100000: 0xa25619e5\r\n";
+  }
+
+  /** QEMU lowers a line in a turn of its loop after an access. */
+  #look(): void {
+    this.looked += 1;
+    const { line } = this.first;
+    if (line !== null) line.up -= 1;
   }
 
   /** Four words a line. */

@@ -1,6 +1,6 @@
 /** A child process that cannot outlive the test run, and what it wrote. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { within } from "./deadline.ts";
 
 export interface Exit {
@@ -53,6 +53,16 @@ export class Child {
   /** How many descriptors it has open. */
   get descriptors(): number {
     return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
+  /** Whether it holds a lock of this byte of a file. */
+  locks(path: string, byte: number): boolean {
+    const { ino } = statSync(path);
+    const folder = `/proc/${this.pid}/fdinfo`;
+    const all = readdirSync(folder).map((name) => readFileSync(`${folder}/${name}`, "latin1"));
+    const ofThis = new RegExp(`^lock:.*:${ino} (\\d+) (\\d+)$`, "gm");
+    const ranges = [...all.join("").matchAll(ofThis)].map((match) => match.slice(1).map(Number));
+    return ranges.some(([first = 0, last = 0]) => first <= byte && byte <= last);
   }
 
   /** stdout and stderr so far. */

@@ -1,12 +1,12 @@
 /**
- * A way to a server's control socket on which something happens before a question is passed on, or
- * to it.
+ * A way to whoever answers questions, each a line of JSON, as a server's control socket and a VMM's
+ * monitor do: something happens before a question is passed on, or to it.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import type { ControlRequest } from "../../src/host/control-line.ts";
 
-export class ControlRelay {
+export class ControlRelay<Question = ControlRequest> {
   /** Where to ask instead. */
   readonly path: string;
   readonly #server: Server;
@@ -16,7 +16,7 @@ export class ControlRelay {
   constructor(
     path: string,
     control: string,
-    before: (question: ControlRequest) => Promise<ControlRequest | void>,
+    before: (question: Question) => Promise<Question | void>,
   ) {
     this.path = path;
     this.#server = createServer((asking) => {
@@ -25,8 +25,10 @@ export class ControlRelay {
       this.#keep(answering);
       answering.pipe(asking);
       asking.on("close", () => answering.destroy());
+      // One that was killed with a question unread does not end, it breaks off.
+      answering.on("close", () => asking.end());
       createInterface({ input: asking }).on("line", (line) => {
-        const question = JSON.parse(line) as ControlRequest;
+        const question = JSON.parse(line) as Question;
         void before(question).then((other) => {
           answering.write(`${JSON.stringify(other ?? question)}\n`);
         });

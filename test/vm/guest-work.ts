@@ -28,24 +28,30 @@ export interface GuestWork {
 
 type HelloInterrupts = "msi" | "msix" | "intx";
 
-/** A driver that tests its device: the exact number of interrupts, of doorbells, all DMA. */
+/** A driver that tests its devices: the exact number of interrupts, of doorbells, all DMA. */
 export function helloWork(
   interrupts: HelloInterrupts,
   settings: readonly string[] = [],
+  count = 1,
 ): GuestWork {
   const vectors = interrupts === "msix" ? "[01]" : "0";
+  const all = "/sys/bus/pci/drivers/hello/*:*";
+  const test = "echo all > $each/selftest && cat $each/results";
   return {
-    ...{ guestName: "amd64", memoryMiB: 512, devices: [{ name: "hello", settings }] },
+    ...{ guestName: "amd64", memoryMiB: 512 },
+    devices: Array.from({ length: count }, () => ({ name: "hello", settings })),
     begin:
-      `load ${interrupts} && complaints > /dev/null && rm -f /stop ` +
-      "&& { (until [ -e /stop ]; do selftest; done > /results 2>&1) & echo $! > /pid; } " +
-      "&& within 20 test -s /results",
+      `load ${interrupts} && complaints > /dev/null && rm -f /stop /results /pids && ` +
+      `for each in ${all}; do (until [ -e /stop ]; do ${test}; done >> /results 2>&1) & ` +
+      "echo $! >> /pids; done && within 20 test -s /results",
     grows:
-      "wc -l < /results; at counter; " +
-      `at interrupts | tr ' ' '\\n' | sed -n 's/^vector${vectors}=//p'`,
+      `wc -l < /results; cat ${all}/counter; ` +
+      `cat ${all}/interrupts | tr ' ' '\\n' | sed -n 's/^vector${vectors}=//p'`,
     // The last line may be one that is being written.
     errors: "sed '$d' /results | grep -vc ' ok '",
-    end: "touch /stop; within 20 test ! -d /proc/$(cat /pid); sort /results | uniq -c",
+    end:
+      "touch /stop; for pid in $(cat /pids); do within 20 test ! -d /proc/$pid; done; " +
+      "sort /results | uniq -c",
     right: /^ +\d+ RESULT \S+ ok /,
   };
 }

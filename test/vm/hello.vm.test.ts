@@ -18,7 +18,7 @@ import { Server } from "./server.ts";
 const configurations = [
   { name: "shared memory", memory: "shared", settings: [] },
   { name: "memory without a descriptor, DMA by message", memory: "private", settings: [] },
-  { name: "shared memory and a mapped BAR", memory: "shared", settings: ["mapped=true"] },
+  { name: "shared memory and a mapped BAR", memory: "shared", settings: ["mmap=trusted"] },
 ] as const;
 
 /** The tests of guest/hello.c. */

@@ -26,6 +26,8 @@ export interface MachineOptions {
   readonly launcher?: readonly string[];
   /** An IOMMU that the devices are behind. */
   readonly iommu?: keyof typeof iommus;
+  /** What else it has, as QEMU's arguments. */
+  readonly parts?: readonly string[];
 }
 
 export interface DeviceSlot {
@@ -61,6 +63,9 @@ const connectTimeoutMs = 20_000;
 const bootTimeoutMs = 120_000;
 const commandTimeoutMs = 60_000;
 const stopTimeoutMs = 10_000;
+
+/** QEMU locks this byte of an image while it may write to it. */
+export const writersByte = 101;
 
 /** Lines of the console that an error message repeats. */
 const consoleTailLines = 40;
@@ -141,6 +146,11 @@ export class Machine {
 
   get running(): boolean {
     return this.#child.exit === undefined;
+  }
+
+  /** Whether it has the image of a disk to write to. */
+  owns(image: string): boolean {
+    return this.#child.locks(image, writersByte);
   }
 
   /** How many it has open. */
@@ -250,6 +260,7 @@ function emulatorArguments(
     ...(options.incoming === true ? ["-incoming", "defer", "-S"] : []),
     ...(iommu === undefined ? [] : ["-device", iommu.device]),
     ...options.devices.flatMap((slot, n) => slotArguments(slot, n, options.place ?? "port")),
+    ...(options.parts ?? []),
     ...["-kernel", guest.kernel, "-initrd", guest.initramfs, "-append", commandLine],
     ...[
       "-chardev",

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { askControl, type ControlRequest } from "../../src/host/control-line.ts";
 import type { VmReport } from "../../src/vm/vm-report.ts";
 import { ferry, type Result } from "../cli/run.ts";
@@ -9,16 +10,19 @@ import { type Exit, processesWith } from "./child.ts";
 import { ControlRelay } from "./control-relay.ts";
 import { until } from "./deadline.ts";
 import type { GuestWork } from "./guest-work.ts";
+import { Links } from "./links.ts";
 import { Machine, type MachineOptions } from "./machine.ts";
 import { prepare } from "./prepare.ts";
 import { Server } from "./server.ts";
 
 /** What a VM is started with, on every host again. */
 export interface MovingVmKind
-  extends Pick<MachineOptions, "iommu" | "place">,
+  extends Pick<MachineOptions, "iommu" | "place" | "parts">,
     Pick<GuestWork, "guestName" | "devices" | "memoryMiB"> {
   /** What starts processes on each of the hosts among which it moves; only this one if none. */
   readonly launchers?: ReadonlyArray<readonly string[]>;
+  /** How QEMU is to move memory. */
+  readonly capabilities?: readonly string[];
 }
 
 /** What has to go when the VM has gone may take a moment. */
@@ -26,6 +30,8 @@ const leftTimeoutMs = 10_000;
 
 /** Where the VM is, or is to go. */
 export interface Stop {
+  /** Which of its hosts that is, counted without end. */
+  readonly host: number;
   readonly servers: readonly Server[];
   readonly machine: Machine;
 }
@@ -50,9 +56,14 @@ export class MovingVm {
   }
 
   /** Starts servers, the last one with `misfit`, and a QEMU that boots, or waits for the VM. */
-  async stop(incoming: boolean, misfit?: readonly string[]): Promise<Stop> {
-    const { guestName, devices, memoryMiB, iommu, place, launchers = [] } = this.#kind;
-    const launcher = launchers[this.#stops % launchers.length] ?? [];
+  async stop(
+    incoming: boolean,
+    misfit?: readonly string[],
+    place = this.#kind.place,
+  ): Promise<Stop> {
+    const { guestName, devices, memoryMiB, iommu, parts = [], launchers = [] } = this.#kind;
+    const host = incoming ? this.here.host + 1 : 0;
+    const launcher = launchers[host % launchers.length] ?? [];
     const servers = await Promise.all(
       devices.map(({ name, settings }, index) => {
         const socketPath = join(this.#folder, `${this.#stops++}`);
@@ -63,9 +74,14 @@ export class MovingVm {
     const slots = servers.map(({ socketPath }) => ({ socketPath, plugged: true }));
     const guest = await prepare(guestName);
     const shared = { guest, memory: "shared", memoryMiB } as const;
-    const where = { ...(iommu && { iommu }), ...(place && { place }) };
+    const where = { ...(iommu && { iommu }), ...(place && { place }), parts };
     const how = { ...shared, devices: slots, incoming, launcher, ...where };
-    return { servers, machine: await Machine.start(how) };
+    const machine = await Machine.start(how);
+    const { capabilities = [] } = this.#kind;
+    await machine.qmp.execute("migrate-set-capabilities", {
+      capabilities: capabilities.map((capability) => ({ capability, state: true })),
+    });
+    return { host, servers, machine };
   }
 
   /** Runs a line of shell in the guest, wherever it is. */
@@ -82,14 +98,22 @@ export class MovingVm {
     return await ferry(...this.#way(to, controls), ...more);
   }
 
-  /** The command line that moves the VM from where it is. */
-  wayTo(to: Stop): string[] {
-    return this.#way(to, this.here.servers.map(pathOf));
+  /** The links from where the VM is, of device `n` and of memory. */
+  links(n: number): Links {
+    const { servers, machine } = this.here;
+    const path = join(this.#folder, `links${this.#stops++}`);
+    return new Links(path, n, controlOf(servers[n]), machine.monitorPath);
   }
 
-  #way(to: Stop, controls: readonly string[]): string[] {
-    const { machine } = this.here;
-    const monitors = ["--qmp", machine.monitorPath, "--to-qmp", to.machine.monitorPath];
+  /** The command line that moves the VM from where it is, over these links if there are any. */
+  wayTo(to: Stop, links: Links | null = null): string[] {
+    const controls = this.here.servers.map(pathOf);
+    if (links === null) return this.#way(to, controls);
+    return this.#way(to, controls.with(links.number, links.control), links.monitor);
+  }
+
+  #way(to: Stop, controls: readonly string[], monitor = this.here.machine.monitorPath): string[] {
+    const monitors = ["--qmp", monitor, "--to-qmp", to.machine.monitorPath];
     const pairs = controls.map((from, index) => {
       return [from, to.servers[index]?.socketPath ?? ""] as const;
     });
@@ -167,7 +191,15 @@ export class MovingVm {
     misfit: readonly string[] | undefined,
     ...more: readonly string[]
   ): Promise<VmReport> {
-    const to = await this.stop(true, misfit);
+    return await this.#refused(await this.stop(true, misfit), more);
+  }
+
+  /** Tries to move the VM to where its devices are in other places. */
+  async misplacedHop(place: MovingVmKind["place"]): Promise<VmReport> {
+    return await this.#refused(await this.stop(true, undefined, place));
+  }
+
+  async #refused(to: Stop, more?: readonly string[]): Promise<VmReport> {
     const report = reportOf(await this.migrate(to, undefined, more));
     await to.machine.crash();
     await stopAll(to.servers);
@@ -181,6 +213,20 @@ export class MovingVm {
     await this.here.machine.qmp.event("STOP", 60_000);
     await to.machine.crash();
     const report = reportOf(await moving);
+    await stopAll(to.servers);
+    return report;
+  }
+
+  /** Begins to move the VM, does something once memory goes, and tells how that ended. */
+  async disturbedHop(disturb: () => void, ...more: readonly string[]): Promise<VmReport> {
+    const to = await this.stop(true);
+    const moving = this.migrate(to, undefined, more);
+    const { qmp } = this.here.machine;
+    const status = async () => (await qmp.execute("query-migrate")) as { status?: string };
+    while ((await status()).status !== "active") await sleep(1);
+    disturb();
+    const report = reportOf(await moving);
+    await to.machine.left();
     await stopAll(to.servers);
     return report;
   }
@@ -202,7 +248,10 @@ export class MovingVm {
     return report;
   }
 
-  #relay(server: Server | undefined, before: ConstructorParameters<typeof ControlRelay>[2]) {
+  #relay(
+    server: Server | undefined,
+    before: ConstructorParameters<typeof ControlRelay<ControlRequest>>[2],
+  ) {
     const path = join(this.#folder, `relay${this.#stops++}`);
     return new ControlRelay(path, controlOf(server), before);
   }

@@ -26,6 +26,11 @@ export class Namespace {
     const [link] = JSON.parse(ip("-n", this.name, "-s", "-j", "link", "show", "cable"));
     return link.stats64.rx.bytes;
   }
+
+  /** Pulls the cable out, or puts it in again: nobody is told. */
+  set isPlugged(isPlugged: boolean) {
+    ip("-n", this.name, "link", "set", "cable", isPlugged ? "up" : "down");
+  }
 }
 
 /** Makes both, or says why that cannot be done here. */

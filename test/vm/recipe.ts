@@ -134,6 +134,8 @@ const kernelModules = [
   ...["ecdh_generic", "pkcs8_key_parser"],
   // Disks to swap to, and the IOMMU that one of the machines has.
   ...["brd", "virtio-iommu"],
+  // A disk and a network card.
+  ...["virtio_blk", "virtio_net"],
 ] as const;
 
 /** What the kernel of one suite needs besides. */
@@ -178,7 +180,7 @@ const amd64: Architecture = {
     libraryFolder: "usr/lib/x86_64-linux-gnu",
   },
   modules: [{ folder: "hello", results: ["hello"] }, hisiModules],
-  helpers: ["afalg", "keys", "storm"],
+  helpers: ["afalg", "blocks", "keys", "storm"],
   commands: ["hello", "hisi"],
   machine: ["-machine", "q35", "-cpu", "qemu64", "-smp", "2"],
 };

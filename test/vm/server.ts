@@ -28,7 +28,7 @@ export class Server {
   }
 
   /**
-   * Starts a server and waits for its socket. `settings` are what `--set` takes: "mapped=true";
+   * Starts a server and waits for its socket. `settings` are what `--set` takes: "mmap=trusted";
    * `launcher` starts it where it is to run.
    */
   static async start(

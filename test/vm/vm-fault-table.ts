@@ -148,9 +148,8 @@ export const certainFaults: readonly VmFault[] = vmFaults.filter(({ ending }) =>
 /** How many rows are asked for: FERRY_VM_FAULTS is a number or `all`. */
 export const wantedFaults = process.env["FERRY_VM_FAULTS"];
 
-/** All rows, or so many of them by chance. */
-export function chosenOf<T>(rows: readonly T[], usual: number): readonly T[] {
-  const wanted = wantedFaults ?? String(usual);
+/** So many rows by chance, or `all`. */
+export function chosenOf<T>(rows: readonly T[], wanted: string): readonly T[] {
   if (wanted === "all") return rows;
   const random = new Random(seed);
   const left = [...rows];

@@ -13,15 +13,39 @@ const groupTypes = "cat /sys/bus/pci/devices/*/iommu_group/type";
 /** How often in a row the VMs move that are for that. */
 const chained = Number(process.env["FERRY_HOPS"] ?? 2);
 
-interface Row extends Pick<MovingVmKind, "iommu" | "place"> {
+/** A byte of configuration space that masks all vectors of a capability. */
+interface Masks {
+  /** As `lspci` calls it, and the byte's offset in it. */
+  readonly capability: string;
+  readonly at: number;
+  readonly masked: number;
+  readonly unmasked: number;
+  /** How `lspci` shows that they are masked. */
+  readonly shown: RegExp;
+}
+
+/** The upper byte of the control of MSI-X: 0x80 is on, 0x40 masks all vectors. */
+const msixMasks: Masks = {
+  ...{ capability: "MSI-X", at: 3, masked: 0xc0, unmasked: 0x80 },
+  shown: /MSI-X: Enable\+ Count=2 Masked\+/,
+};
+/** The mask bits of MSI's two vectors. */
+const msiMasks: Masks = {
+  ...{ capability: "MSI", at: 0x10, masked: 3, unmasked: 0 },
+  shown: /MSI: Enable\+[\s\S]*Masking: 00000003/,
+};
+
+interface Row extends Pick<MovingVmKind, "iommu" | "place" | "capabilities"> {
   readonly title: string;
   readonly work: GuestWork;
   /** How often it moves at first; every hop is a new QEMU and a new server. */
   readonly hops: number;
   /** Whether it does nothing but move: nothing is said about failures. */
   readonly briefly?: boolean;
-  /** Whether it is MSI-X of hello that can be masked. */
-  readonly masks?: boolean;
+  /** How hello's messages are masked, if they are. */
+  readonly masks?: Masks;
+  /** Whether it is hello's interrupt line. */
+  readonly line?: boolean;
   /** Settings of a device that does not take its state. */
   readonly misfit: readonly string[];
 }
@@ -30,7 +54,7 @@ interface Row extends Pick<MovingVmKind, "iommu" | "place"> {
 const hello = (
   interrupts: "msi" | "msix" | "intx",
   hops: number,
-  where: Partial<Pick<Row, "iommu" | "place" | "briefly" | "masks">> = {},
+  where: Partial<Omit<Row, "title" | "work" | "hops" | "misfit">> = {},
 ): Row => ({
   title: `hello in an x86 guest, ${interrupts}, ${where.iommu ?? where.place ?? "root port"}`,
   ...where,
@@ -52,19 +76,19 @@ const rows: readonly Row[] = [
     ...{ hops: 2, briefly: true, iommu: "virtio", misfit: [] },
     work: sec2Work(1536, ["vectors=single"]),
   },
-  hello("msix", chained, { masks: true }),
+  hello("msix", chained, { masks: msixMasks }),
   hello("msix", 2, { iommu: "intel" }),
   ...(["root bus", "switch", "PCI bridge"] as const).map((place) => {
     return hello("msix", 1, { place, briefly: true });
   }),
-  hello("msi", 3),
-  hello("intx", 1),
+  hello("msi", 3, { masks: msiMasks }),
+  hello("intx", 1, { capabilities: ["multifd"], line: true }),
 ];
 
 for (const row of rows) describe(row.title, () => hopTests(row));
 
 function hopTests(row: Row): void {
-  const { title, hops, briefly, masks, misfit, work, ...where } = row;
+  const { title, hops, briefly, masks, line, misfit, work, ...where } = row;
   let vm: MovingVm;
   let watch: Watch;
 
@@ -85,6 +109,18 @@ function hopTests(row: Row): void {
       console.log(`vm: ${times.join(", ")}; ${notes.join(" ")}`);
       expect(blackoutMs).toBeGreaterThan(0);
       expect(blackoutMs).toBeLessThanOrEqual(blackoutMsMax);
+      await watch.expectGoesOn();
+    });
+  }
+
+  if (where.place === "switch") {
+    test("a VM whose device would be elsewhere stays, and nothing has stopped it", async () => {
+      const { outcome, sentence, phases } = await vm.misplacedHop("PCI bridge");
+      expect(outcome, sentence).toBe("kept");
+      expect(sentence).toMatch(
+        /at pcie\.0\/01\.0(\/00\.0){3} in .*, and at pcie\.0\/01\.0(\/00\.0){2} in/,
+      );
+      expect(phases.map(({ phase }) => phase)).toEqual(["check"]);
       await watch.expectGoesOn();
     });
   }
@@ -130,23 +166,51 @@ function hopTests(row: Row): void {
   test("all that was computed is right, and the kernel has no complaint", () =>
     watch.expectRight());
 
-  if (masks === true) {
+  if (masks !== undefined) {
     test("a mask of all vectors stays, and what waits behind it comes when it goes", async () => {
-      await vm.guest(msixControl(0xc0));
+      await vm.guest(writeMask(masks, masks.masked));
       await vm.hop();
-      expect(await vm.guest("lspci -vv -s $(hello)")).toMatch(/MSI-X: Enable\+ Count=2 Masked\+/);
+      expect(await vm.guest("lspci -vv -s $(hello)")).toMatch(masks.shown);
       await vm.guest("selftest > /masked 2>&1 & sleep 1");
       expect(await vm.guest("cat /masked")).toBe("");
-      const lines = await vm.guest(`${msixControl(0x80)}; within 20 test -s /masked; cat /masked`);
+      const lines = await vm.guest(
+        `${writeMask(masks, masks.unmasked)}; within 20 test -s /masked; cat /masked`,
+      );
       expect(lines.split("\n").filter((line) => !/^(RESULT \S+ ok .*)?$/.test(line))).toEqual([]);
       expect(lines).toContain("ok");
       expect(await vm.guest("complaints")).toBe("");
     });
   }
+
+  if (line === true) {
+    // QEMU's own count of lines goes with the VM: one that was up there would never be lowered.
+    test.each([
+      ["comes along", () => vm.hop()],
+      ["comes back", () => vm.brokenHop()],
+    ])("an interrupt line that is up %s, and goes down", async (_, move) => {
+      await vm.guest("at line hold");
+      const before = await lineCounts();
+      await move();
+      await vm.guest("at line free; sleep 1");
+      const after = await lineCounts();
+      expect(after.taken).toBe(before.taken + 1);
+      expect(after.spurious - before.spurious).toBeLessThanOrEqual(strayMax);
+      expect(await vm.guest("selftest")).not.toContain("FAIL");
+      expect(await vm.guest("complaints")).toBe("");
+    });
+  }
+
+  const lineCounts = async (): Promise<{ taken: number; spurious: number }> => {
+    const text = await vm.guest("at interrupts");
+    const [, taken, spurious] = /vector0=(\d+) .*spurious=(\d+)/.exec(text) ?? [];
+    return { taken: Number(taken), spurious: Number(spurious) };
+  };
 }
 
-/** Writes the upper byte of the control of MSI-X: 0x80 is on, 0x40 masks all vectors. */
-const msixControl = (value: number): string =>
-  "at=$(lspci -vv -s $(hello) 2>/dev/null | sed -n 's/.*\\[\\(..\\)] MSI-X.*/\\1/p'); " +
-  `printf '\\${value.toString(8)}' | ` +
-  "dd of=/sys/bus/pci/devices/$(hello)/config bs=1 seek=$((0x$at + 3)) conv=notrunc 2>/dev/null";
+/** QEMU lowers a line at any access and raises it again: a guest may look for nothing at times. */
+const strayMax = 10;
+
+const writeMask = ({ capability, at }: Masks, value: number): string =>
+  `at=$(lspci -vv -s $(hello) 2>/dev/null | sed -n 's/.*\\[\\(..\\)] ${capability}: .*/\\1/p'); ` +
+  `printf '\\${value.toString(8)}' | dd of=/sys/bus/pci/devices/$(hello)/config bs=1 ` +
+  `seek=$((0x$at + ${at})) conv=notrunc 2>/dev/null`;

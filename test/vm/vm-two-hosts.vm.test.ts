@@ -94,6 +94,20 @@ describe.skipIf(why !== null)("a VM moves between two hosts", () => {
     await watch.expectGoesOn();
   });
 
+  test("with the cable pulled out on its way it stays, and moves later", async () => {
+    const pull = (): void => {
+      hosts.bob.isPlugged = false;
+    };
+    const { outcome, sentence, phases } = await vm.disturbedHop(pull, ...way("alice", "bob"));
+    hosts.bob.isPlugged = true;
+    expect(outcome, sentence).toBe("kept");
+    expect(sentence).toMatch(/where it is running: The device stays here: the link to bob is lost/);
+    expect(phases.at(-1)?.phase).toBe("memory");
+    await watch.expectGoesOn();
+    await vm.hop(...way("alice", "bob"));
+    await watch.expectGoesOn();
+  });
+
   test("all that was computed is right, and the kernel has no complaint", () =>
     watch.expectRight());
 });
@@ -105,9 +119,7 @@ describe.skipIf(why !== null)("a VM with two accelerators moves between two host
   const watch = new Watch(work, (...command) => vm.guest(...command));
 
   beforeAll(async () => {
-    const launchers = [hosts.alice, hosts.bob].flatMap(({ launcher }) =>
-      Array<readonly string[]>(length).fill(launcher),
-    );
+    const launchers = [hosts.alice.launcher, hosts.bob.launcher];
     vm = await MovingVm.start({ ...work, launchers });
     await watch.begin();
   });

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { FerryError } from "../../base/errors.ts";
+import { isServed } from "../../sys/unix.ts";
 import type { Berth } from "./messages.ts";
 
 const startMs = 15_000;
@@ -42,7 +42,7 @@ export class Daemon {
     const places = ["--socket-path", socket("{n}"), "--count", "2"];
     const control = ["--control", this.berth.control];
     const args = [program, "serve", device, ...places, ...control, ...options];
-    this.#child = spawn(process.execPath, [...process.execArgv, ...args], {
+    this.#child = spawn(process.execPath, args, {
       stdio: ["ignore", "ignore", "pipe"],
     });
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
@@ -60,10 +60,10 @@ export class Daemon {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** Waits until its sockets are there. */
+  /** Waits until it answers: a socket's file is there a moment before. */
   async ready(): Promise<void> {
     const endMs = performance.now() + startMs;
-    while (!existsSync(this.berth.control)) {
+    while (!isServed(this.berth.control)) {
       if (!this.#isRunning || performance.now() > endMs) {
         throw new FerryError("no-server", `${this.device} did not start:\n${this.#said.trim()}`);
       }

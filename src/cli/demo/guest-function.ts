@@ -7,6 +7,7 @@ import { RemoteDevice } from "../../client/remote-device.ts";
 import type { VfioDevice } from "../../device/vfio-device.ts";
 import { SteadyLoad } from "../../guest/steady-load.ts";
 import type { Workload } from "../../guest/work.ts";
+import { sweepAll } from "../../host/garbage.ts";
 
 const timeoutMs = 10_000;
 
@@ -66,6 +67,8 @@ export class GuestFunction {
       throw new FerryError("demo-failed", `${socketPath} takes no wiring: ${errnoName(result)}.`);
     }
     this.pages = { all: 0, last: 0 };
+    // A VMM has no collector that would stop its guest.
+    sweepAll();
   }
 
   /** One round of copying memory over: what differs there by now. */

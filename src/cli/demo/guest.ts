@@ -96,10 +96,10 @@ class Guest {
     for (const { load } of this.#functions) {
       while (load.pending > 0 && performance.now() < endMs) load.collect(1);
     }
-    return this.#functions.map(({ name: device, load }) => ({
-      ...{ device, operations: load.operations, wrong: load.wrong, lost: load.pending },
-      firstError: load.firstError,
-    }));
+    return this.#functions.map(({ name: device, load }) => {
+      const { submitted, operations, wrong, pending: lost, firstError } = load;
+      return { device, submitted, operations, wrong, lost, firstError };
+    });
   }
 
   close(): void {

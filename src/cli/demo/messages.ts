@@ -43,6 +43,8 @@ export interface DeviceMove {
 /** What the guest has counted. */
 export interface GuestCount {
   readonly device: string;
+  /** Requests that it gave the device, numbered from 0. */
+  readonly submitted: number;
   readonly operations: number;
   readonly wrong: number;
   /** Requests that never ended. */

@@ -2,9 +2,8 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FerryError } from "../../base/errors.ts";
-import { askControl } from "../../host/control-line.ts";
-import type { DeviceReport } from "../../host/mail.ts";
 import { makeAuthority, makeHost } from "../pki-files.ts";
+import { type Account, account } from "./account.ts";
 import { Daemon } from "./daemon.ts";
 import { freePort } from "./free-port.ts";
 import type {
@@ -21,13 +20,14 @@ import { Player } from "./player.ts";
 
 const devices = ["hisi-sec2", "hisi-zip"] as const;
 const names = ["alice", "bob"] as const;
-const controlMs = 10_000;
 
 /** What came of everything. */
 export interface Sum {
   readonly operations: number;
+  /** Requests that never ended, or that no device has run. */
   readonly lost: number;
   readonly wrong: number;
+  /** Runs of requests that had been run. */
   readonly twice: number;
   readonly attacks: AttackCount;
   readonly firstError: string;
@@ -36,6 +36,8 @@ export interface Sum {
 interface Host {
   readonly plan: HostPlan;
   readonly daemons: readonly Daemon[];
+  /** Where the devices that move note the requests that they have run. */
+  readonly ledgers: readonly string[];
 }
 
 /** All processes of the demonstration. */
@@ -56,9 +58,14 @@ export class Story {
         const place = join(folder, name);
         mkdirSync(place);
         const pki = await makeHost(join(folder, "pki"), authority, name);
-        const start = async (device: string) => new Daemon(device, place, await freePort());
+        const ledger = (device: string, n: string): string => `${place}/${device}-${n}.ledger`;
+        const start = async (device: string) => {
+          const noting = ["--set", `ledger=${ledger(device, "{n}")}`];
+          return new Daemon(device, place, await freePort(), noting);
+        };
         const daemons = await Promise.all(devices.map(start));
-        return { plan: { name, pki, berths: daemons.map(({ berth }) => berth) }, daemons };
+        const plan = { name, pki, berths: daemons.map(({ berth }) => berth) };
+        return { plan, daemons, ledgers: devices.map((device) => ledger(device, "0")) };
       }),
     );
     const story = new Story(hosts);
@@ -98,40 +105,26 @@ export class Story {
     return answer.kind === "moved" ? answer.moves : [];
   }
 
-  /** Stops the guest and the attacker and counts what they and the devices have counted. */
+  /** Ends everything, and holds what the guest has counted against what the devices have noted. */
   async end(): Promise<Sum> {
     this.attacker.tell({ op: "stop" } satisfies AttackOrder);
     const attacks = (await this.attacker.hear()) as AttackCount;
     const answer = await this.#order({ op: "stop" });
     const counts: readonly GuestCount[] = answer.kind === "stopped" ? answer.counts : [];
-    const total = (of: (count: GuestCount) => number): number =>
-      counts.reduce((sum, count) => sum + of(count), 0);
-    const operations = total((count) => count.operations);
+    // A device notes a request behind its completion: its ledger is whole when it has ended.
+    await this.stop();
+    const ledgers = (i: number) => this.hosts.map((host) => host.ledgers[i] as string);
+    const accounts = counts.map(({ submitted }, i) => account(submitted, ledgers(i)));
+    const total = (of: (count: GuestCount, account: Account) => number): number =>
+      counts.reduce((sum, count, i) => sum + of(count, accounts[i] as Account), 0);
     return {
-      operations,
-      lost: total((count) => count.lost),
-      wrong: total((count) => count.wrong),
-      twice: (await this.#completed()) - operations,
+      operations: total(({ operations }) => operations),
+      lost: total(({ lost }, { never }) => Math.max(lost, never)),
+      wrong: total(({ wrong }) => wrong),
+      twice: total((_, { twice }) => twice),
       attacks,
       firstError: counts.find(({ firstError }) => firstError !== "")?.firstError ?? "",
     };
-  }
-
-  /** Requests that the devices have completed, on both hosts, by their own count. */
-  async #completed(): Promise<number> {
-    const berths = this.hosts.flatMap(({ plan }) => plan.berths);
-    const counts = await Promise.all(
-      berths.map(async ({ control, socket }) => {
-        const answer = await askControl(
-          control,
-          { method: "probe", device: socket },
-          { timeoutMs: controlMs },
-        );
-        const { devices: reports } = answer as { readonly devices: readonly DeviceReport[] };
-        return reports[0]?.counters["requests completed"] ?? 0;
-      }),
-    );
-    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   /** Ends every process: true when the daemons ended in order. */

@@ -7,7 +7,7 @@ const newline = 0x0a;
 
 /** The lines of a file one after the other, none of them longer than {@link lineBytesMax}. */
 function* linesOf(fd: number, path: string): Generator<string> {
-  const buffer = Buffer.alloc(lineBytesMax * 2);
+  const buffer = Buffer.alloc(lineBytesMax + 1);
   let end = 0;
   for (;;) {
     const count = readSync(fd, buffer, end, buffer.length - end, null);

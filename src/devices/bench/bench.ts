@@ -36,6 +36,7 @@ const mappedAreas = [{ offset: 0x1000, size: 0x4000 }];
 const scratchBytes = 1 << 20;
 const mib = 1 << 20;
 
+/** The `bench` device; its registers are the table above. */
 export class BenchDevice extends PciModel {
   readonly #registers = this.bank(0, Bench, {
     DOORBELL: (vector) => this.interrupts.raise(vector),

@@ -11,6 +11,7 @@ export const options = {
 
 const stateMibMax = 2048;
 
+/** Makes a `bench`; throws `bad-option` for a value that is none. */
 export function create(given: Readonly<Record<string, string>> = {}): VfioDevice {
   const text = given["stateMiB"] ?? options.stateMiB.default;
   const stateMib = /^\d+$/.test(text) ? Number(text) : Number.NaN;

@@ -17,6 +17,7 @@ const moveBytesMax = 1 << 20;
 
 type Pause = (typeof BulkPause)[keyof typeof BulkPause];
 
+/** Its registers are `BulkControl`; RESULT is 0 or an errno. */
 export class BulkControlFunction extends PciModel {
   readonly #device: BulkDevice;
   readonly #registers = this.bank(0, BulkControl, {

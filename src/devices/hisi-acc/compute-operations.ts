@@ -9,8 +9,10 @@ import { hpreOperations } from "./hpre/operations.ts";
 import { sec2Operations } from "./sec2/operations.ts";
 import { zipOperations } from "./zip/operations.ts";
 
+/** Operations by the names that cross to a compute worker. */
 export type Operations = Readonly<Record<string, (input: never) => unknown>>;
 
+/** Those of every engine. */
 export const operations: Operations = {
   ...hpreOperations,
   ...sec2Operations,

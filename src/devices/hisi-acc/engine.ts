@@ -60,6 +60,8 @@ export interface EngineDescription {
   readonly classCode: number;
   /** Bytes of a submission queue entry: 64 or 128. */
   readonly sqeBytes: number;
+  /** Where in it the guest's own number of the request is: 8 bytes that the engine ignores. */
+  readonly tagAt: number;
   /** Engine capability registers, by BAR2 offset (0x3124 to 0x3170). */
   readonly capabilities: Readonly<Record<number, number>>;
 }
@@ -82,4 +84,6 @@ export interface Engine {
     memory: GuestReader,
     compute: ComputeService,
   ): Generator<void, Outcome | number>;
+  /** An outcome is written and the guest told: for whoever keeps account. */
+  completed?(outcome: Outcome): void;
 }

@@ -6,7 +6,6 @@ import type { GuestReader, GuestWrite } from "./engine.ts";
 const malformedList = 1;
 
 const headBytes = SglHeader.size + SglEntry.size;
-const listBytesMax = SglHeader.size + sglEntriesMax * SglEntry.size;
 
 /**
  * A buffer of the guest's: one flat range or the segments of a hardware list. Made once and filled
@@ -19,7 +18,7 @@ export class Segments {
   #count = 0;
   readonly #addresses = new Float64Array(sglEntriesMax);
   readonly #lengths = new Uint32Array(sglEntriesMax);
-  readonly #list = new Uint8Array(listBytesMax);
+  readonly #list = new Uint8Array(SglHeader.size + sglEntriesMax * SglEntry.size);
   readonly #view = new DataView(this.#list.buffer);
 
   /** Segments of the buffer. */

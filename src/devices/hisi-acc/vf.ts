@@ -5,6 +5,7 @@ import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { guestBarBytes, qmBar } from "../../spec/hisi-qm.ts";
 import { ComputePool } from "./compute.ts";
 import type { Engine } from "./engine.ts";
+import { Ledger } from "./ledger.ts";
 import { defaultConfiguration, type VectorLayout } from "./qm/configuration.ts";
 import { Pf } from "./qm/pf.ts";
 import type { VfBroker } from "./qm/vf-broker.ts";
@@ -18,6 +19,7 @@ export const vfOptions = {
     default: "own",
     doc: "own: who migrates the function has a mailbox of its own; silicon: it shares the guest's",
   },
+  ledger: { default: "", doc: "a file that gets the tag of each completed request, 8 bytes each" },
 } as const;
 
 type Given = Readonly<Record<string, string>>;
@@ -54,8 +56,10 @@ export function createPlanes(engine: Engine, given: Given): VfPlanes {
     vectors: (given["vectors"] ?? vfOptions.vectors.default) as VectorLayout,
     controlMailbox: hasControlMailbox(given),
   };
+  const ledger = given["ledger"] ?? vfOptions.ledger.default;
+  const kept = ledger === "" ? engine : new Ledger(engine, ledger);
   const pf = new Pf();
-  const control = pf.createVf({ engine, compute: new ComputePool(), configuration });
+  const control = pf.createVf({ engine: kept, compute: new ComputePool(), configuration });
   const bits = control.carvedBits;
   const guest = new Carve(control, { bar: qmBar, size: guestBarBytes, bits });
   return { guest, control, memory: control.memory, broker: pf.broker(pf.vfs.length) };

@@ -22,6 +22,7 @@ export function parseAddress(text: string): Address {
   );
 }
 
+/** An address as `parseAddress` reads it. */
 export function formatAddress(address: Address): string {
   if (address.kind !== "tls") return `${address.kind}:${address.path}`;
   const { host, port } = address;

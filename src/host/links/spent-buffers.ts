@@ -1,16 +1,7 @@
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
+import { sweepYoung } from "../garbage.ts";
 
 /** Bytes after which what was read is let go of: still in caches. */
 const bytesMax = 4 * 1_048_576;
-
-/** V8's collector; what it does here takes a fraction of a millisecond. */
-function collector(): (options: { type: "minor"; execution: "sync" }) => void {
-  setFlagsFromString("--expose-gc");
-  return runInNewContext("gc") as ReturnType<typeof collector>;
-}
-
-let collect: ReturnType<typeof collector> | null = null;
 
 /**
  * Buffers that node makes for what it reads of a TLS socket, 16 KiB each. Their memory is none of
@@ -26,7 +17,6 @@ export class SpentBuffers {
     this.#bytes += bytes;
     if (this.#bytes < bytesMax) return;
     this.#bytes = 0;
-    collect ??= collector();
-    collect({ type: "minor", execution: "sync" });
+    sweepYoung();
   }
 }

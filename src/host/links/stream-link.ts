@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { Frame, Link } from "../../migration/hosts/link.ts";
 import { FrameReader, frameHeader } from "./frame-reader.ts";
+import { type Onread, readInto } from "./read-into.ts";
 import { SpentBuffers } from "./spent-buffers.ts";
 
 /** Frames that have come and nobody has asked for, before no more are read. */
@@ -36,17 +37,43 @@ export class StreamLink implements Link {
     socket.on("close", () => this.#end("it is closed"));
   }
 
-  /** Reads what comes as `data`, which is copied to where it belongs. */
+  /** For a socket that is still to be made: what it is made with, and the link that it becomes. */
+  static beforehand(): { onread: Onread; linkOf(names: Names, socket: Socket): StreamLink } {
+    let link: StreamLink | null = null;
+    const reader = new FrameReader((frame) => link?.take(frame));
+    const onread = {
+      buffer: reader.room,
+      callback: (bytes: number): boolean => {
+        reader.filled(bytes);
+        return link?.readOn() ?? false;
+      },
+    };
+    return { onread, linkOf: (names, socket) => (link = new StreamLink(names, socket, reader)) };
+  }
+
+  /** Over a socket that node has made and may have read of already. */
   static over(names: Names, socket: Socket): StreamLink {
-    const reader: FrameReader = new FrameReader((frame) => link.take(frame));
-    const link = new StreamLink(names, socket, reader);
-    const spent = new SpentBuffers();
-    socket.on("data", (bytes: Uint8Array) => {
-      reader.copy(bytes);
-      spent.add(bytes.length);
-      if (!link.readOn()) socket.pause();
-    });
+    const { onread, linkOf } = StreamLink.beforehand();
+    const link = linkOf(names, socket);
+    if (readInto(socket, onread)) {
+      socket.resume();
+      link.#copy(socket.read());
+    } else link.#readBuffers();
     return link;
+  }
+
+  /** Node reads into buffers of its own. */
+  #readBuffers(): void {
+    const spent = new SpentBuffers();
+    this.#socket.on("data", (bytes: Uint8Array) => {
+      this.#copy(bytes);
+      spent.add(bytes.length);
+    });
+  }
+
+  #copy(bytes: Uint8Array | null): void {
+    if (bytes !== null) this.#reader.copy(bytes);
+    if (!this.readOn()) this.#socket.pause();
   }
 
   /** A frame has come. */

@@ -4,7 +4,6 @@ import { FerryError, messageOf } from "../../base/errors.ts";
 import type { Link } from "../../migration/hosts/link.ts";
 import { duplicate } from "../../sys/descriptors.ts";
 import { descriptorOf, isOurs } from "../peer.ts";
-import { FrameReader } from "./frame-reader.ts";
 import type { Listener } from "./listener.ts";
 import { StreamLink } from "./stream-link.ts";
 
@@ -12,31 +11,16 @@ import { StreamLink } from "./stream-link.ts";
 export const localPeer = "local";
 const connectionsMax = 16;
 
-/** Options of a socket that reads every byte to where it belongs, and the link that it becomes. */
-function direct(): { onread: object; linkOf(socket: Socket): StreamLink } {
-  let link: StreamLink | null = null;
-  const reader = new FrameReader((frame) => link?.take(frame));
-  return {
-    onread: {
-      buffer: reader.room,
-      callback: (bytes: number): boolean => {
-        reader.filled(bytes);
-        return link?.readOn() ?? false;
-      },
-    },
-    linkOf: (socket) => (link = new StreamLink([localPeer], socket, reader)),
-  };
-}
-
+/** Connects to a unix socket; throws `no-peer` when nobody listens there. */
 export async function dialUnix(path: string): Promise<Link> {
-  const { onread, linkOf } = direct();
+  const { onread, linkOf } = StreamLink.beforehand();
   return await new Promise((resolve, reject) => {
     const socket = connect({ path, onread } as never);
     socket.once("error", (error) => {
       reject(new FerryError("no-peer", `nobody can be reached at ${path}: ${error.message}.`));
     });
     socket.once("connect", () => {
-      if (isOurs(descriptorOf(socket))) return resolve(linkOf(socket));
+      if (isOurs(descriptorOf(socket))) return resolve(linkOf([localPeer], socket));
       socket.destroy();
       reject(new FerryError("no-peer", `${path} is another user's: it gets no guest's state.`));
     });
@@ -50,10 +34,10 @@ export async function listenUnixLink(path: string, greet: (link: Link) => void):
     const fd = isOurs(socketFd) ? duplicate(socketFd) : -1;
     accepted.destroy();
     if (fd < 0) return;
-    // A server's own sockets have no way to read bytes to where they belong.
-    const { onread, linkOf } = direct();
+    // A server makes its sockets without `onread`; one made of their descriptor can have it.
+    const { onread, linkOf } = StreamLink.beforehand();
     const socket = new Socket({ fd, readable: true, writable: true, onread } as never);
-    greet(linkOf(socket));
+    greet(linkOf([localPeer], socket));
     socket.resume();
   });
   server.maxConnections = connectionsMax;

@@ -31,6 +31,7 @@ const undone = (phase: (typeof leaving)[number]) => (rig: Rig) => {
   rig.use(`whose ${phase} was undone`);
 };
 
+/** By what each promises; a case throws a breach. */
 export const phaseCases: Readonly<Record<string, (rig: Rig) => void>> = {
   "every phase has a budget": ({ driver }) => {
     for (const name of ["freeze", "quiesce", "save", "load", "thaw"] as const) {

@@ -119,6 +119,7 @@ const strange = (optional: boolean): Section => ({
   address: 0,
 });
 
+/** By what each promises; a case throws a breach. */
 export const refusalCases: Readonly<Record<string, (rig: Rig, fresh: () => Rig) => void>> = {
   "no stream at all is refused": (target) => {
     target.stop();

@@ -6,8 +6,10 @@ import { Watched } from "./watched.ts";
 
 const defaults = { turnsMax: 10_000, sectionsMax: 4096, spoiltMax: 24 } as const;
 
+/** Bounds of the suite itself. */
 export type Limits = Required<ContractOptions>;
 
+/** What holds where the caller has not said otherwise. */
 export const limitsOf = (options: ContractOptions): Limits => ({ ...defaults, ...options });
 
 /**

@@ -45,6 +45,7 @@ export interface Budgets {
 const second = 1000;
 const minute = 60 * second;
 
+/** What holds unless a caller has set it. */
 export const defaultBudgets: Budgets = {
   connectMs: 10 * second,
   greetMs: 10 * second,

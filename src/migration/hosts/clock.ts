@@ -1,6 +1,7 @@
 /** Time as it is given to those who migrate: a simulation gives another one than a host. */
 import { FerryError } from "../../base/errors.ts";
 
+/** A clock and its timers. */
 export interface Clock {
   /** Milliseconds that never go back. */
   now(): number;

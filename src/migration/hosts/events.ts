@@ -1,6 +1,7 @@
 /** What a migration tells while it goes on, for whoever shows, logs or counts it. */
 import type { PhaseTime } from "./link-messages.ts";
 
+/** One thing that has happened. */
 export type MigrationEvent =
   | {
       readonly kind: "phase";

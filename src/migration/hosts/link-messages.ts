@@ -112,6 +112,7 @@ export const isFrameType = (type: number): type is FrameType => byType.has(type)
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder("utf-8", { fatal: true });
 
+/** A message as its frame. */
 export function encode(message: Message): Frame {
   const { say, ...body } = message;
   if (message.say === "data") return { type: messages.data.type, payload: message.bytes };

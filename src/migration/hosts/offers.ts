@@ -1,4 +1,5 @@
 import { FerryError } from "../../base/errors.ts";
+import type { TargetParts } from "./target.ts";
 
 /** Devices that wait for a source at once. */
 export const offersMax = 64;
@@ -11,8 +12,15 @@ export interface Offer {
   readonly token: string;
   /** The host that may send it, by the name that its link proves. */
   readonly from: string;
+  readonly thaw: TargetParts["thaw"];
+  readonly asks: TargetParts["asks"];
   /** On the offers' clock. */
   readonly endsMs: number;
+}
+
+/** How an offer differs from the usual. */
+export interface OfferOptions extends Partial<Pick<Offer, "token" | "thaw" | "asks">> {
+  readonly lastsMs?: number;
 }
 
 /** Where the randomness comes from; it must be fit for secrets. */
@@ -23,7 +31,7 @@ export const newToken = (random: Random): string =>
   [...random(tokenBytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** The same for every refusal: who guesses learns nothing. */
-const refusal = "no device is on offer here for this host and token";
+const refusal = "no device is on offer here for this host and token.";
 
 /**
  * What a target has on offer. A token lets one host in, once; it is gone with the first HELLO that
@@ -46,7 +54,9 @@ export class Offers {
   }
 
   /** Makes a place for a device from the host `from`. */
-  put(from: string, lastsMs: number = offerMs, token: string = newToken(this.#random)): Offer {
+  put(from: string, options: OfferOptions = {}): Offer {
+    const { lastsMs = offerMs, token = newToken(this.#random) } = options;
+    const { thaw = "at once", asks = true } = options;
     this.#expire();
     if (this.#offers.length >= offersMax) {
       throw new FerryError(
@@ -54,7 +64,7 @@ export class Offers {
         `${offersMax} offers wait already. Let them be used or end before you make another.`,
       );
     }
-    const offer = { token, from, endsMs: this.#now() + lastsMs };
+    const offer = { token, from, thaw, asks, endsMs: this.#now() + lastsMs };
     this.#offers.push(offer);
     return offer;
   }
@@ -73,13 +83,13 @@ export class Offers {
   /** Uses up the offer that fits, or says why there is none. */
   take(token: string, names: readonly string[]): Offer | string {
     const found = this.find(token, names);
-    if (typeof found !== "string") this.withdraw(found.token);
+    if (typeof found !== "string") this.withdraw(found);
     return found;
   }
 
   /** Ends an offer before its time. */
-  withdraw(token: string): void {
-    this.#offers = this.#offers.filter((offer) => offer.token !== token);
+  withdraw(offer: Offer): void {
+    this.#offers = this.#offers.filter((each) => each !== offer);
   }
 
   #expire(): void {

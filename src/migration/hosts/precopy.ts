@@ -21,6 +21,7 @@ export interface PrecopyPolicy {
   readonly onLimit: "stop" | "abort";
 }
 
+/** What holds unless an operator has said otherwise. */
 export const defaultPolicy: PrecopyPolicy = {
   precopy: true,
   bandwidth: 0,

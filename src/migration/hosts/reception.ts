@@ -1,10 +1,10 @@
 import { FerryError, messageOf } from "../../base/errors.ts";
 import { Conversation } from "./conversation.ts";
-import type { Outcome } from "./events.ts";
+import type { Outcome, Tell } from "./events.ts";
 import { type Fate, fateOf, type JournalRecord } from "./journal.ts";
 import type { Link } from "./link.ts";
 import { type MessageOf, protocolVersion } from "./link-messages.ts";
-import type { Offers } from "./offers.ts";
+import type { Offer, Offers } from "./offers.ts";
 import { Target, type TargetParts } from "./target.ts";
 import { type TargetFate, Verdict } from "./target-verdict.ts";
 
@@ -20,14 +20,10 @@ interface Knowledge {
 }
 
 /** What a reception works with; the rest depends on the source that comes. */
-export interface ReceptionParts extends Omit<TargetParts, "at" | "tell" | "thaw"> {
+export interface ReceptionParts extends Omit<TargetParts, "at" | "tell" | "thaw" | "asks"> {
   readonly offers: Offers;
-  /** A source has come with a device: who hears what it tells, and how it is to end. */
-  arrives(
-    hello: MessageOf<"hello">,
-    peer: string,
-    at: TargetParts["at"],
-  ): Pick<TargetParts, "tell" | "thaw">;
+  /** A source has come with a device: who hears what it tells. */
+  arrives(hello: MessageOf<"hello">, peer: string, at: TargetParts["at"]): Tell;
 }
 
 /**
@@ -89,17 +85,19 @@ export class Reception {
     talk: Conversation,
     at: TargetParts["at"],
   ): Promise<Outcome | null> {
-    const misfit = this.#misfit(hello, talk);
-    if (misfit !== null) {
-      await talk.send({ say: "refuse", sentence: misfit });
+    const offer = this.#offerFor(hello, talk.names);
+    if (typeof offer === "string") {
+      await talk.send({ say: "refuse", sentence: offer });
       return null;
     }
+    talk.recognise(offer.from);
     if (hello.purpose === "precheck") {
       await this.#judge(hello, talk);
       return null;
     }
-    const how = this.#parts.arrives(hello, talk.peer, at);
-    const target = new Target({ ...this.#parts, ...how, at }, hello, talk);
+    const tell = this.#parts.arrives(hello, talk.peer, at);
+    const { thaw, asks } = offer;
+    const target = new Target({ ...this.#parts, tell, thaw, asks, at }, hello, talk);
     this.#remember(hello.token, target);
     const outcome = await target.run();
     // Nothing was decided, and there is nothing that anybody could ask.
@@ -107,19 +105,19 @@ export class Reception {
     return outcome;
   }
 
-  /** Why this HELLO gets no place; null when it has one, which is used up unless it only asks. */
-  #misfit({ protocol, token, purpose }: MessageOf<"hello">, talk: Conversation): string | null {
+  /** The place for this HELLO, which is used up unless it only asks, or why there is none. */
+  #offerFor(
+    { protocol, token, purpose }: MessageOf<"hello">,
+    names: readonly string[],
+  ): Offer | string {
     if (protocol !== protocolVersion) {
       return `protocol version ${protocol} is not spoken here; it is ${protocolVersion}.`;
     }
     const { offers, journal } = this.#parts;
     const before = fateOf(journal, "target", token);
     if (before !== null) return wasHere(before);
-    const { names } = talk;
-    const offer = purpose === "migrate" ? offers.take(token, names) : offers.find(token, names);
-    if (typeof offer === "string") return `${offer}.`;
-    talk.recognise(offer.from);
-    return null;
+    if (this.#targets.has(token)) return "this migration comes here already.";
+    return purpose === "migrate" ? offers.take(token, names) : offers.find(token, names);
   }
 
   async #judge({ compatibility }: MessageOf<"hello">, talk: Conversation): Promise<void> {

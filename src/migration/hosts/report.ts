@@ -4,7 +4,7 @@ import type { PhaseTime } from "./link-messages.ts";
 
 /** Points of the progress that are kept; of more, every other one is left out. */
 const pointsMax = 400;
-/** Events that are kept. */
+/** Events that are kept beside the verdict, which is kept in any case. */
 const eventsMax = 2000;
 
 /** What is known before anything has happened. */
@@ -60,15 +60,20 @@ export class Recorder {
   /** An event with its time. */
   note(event: MigrationEvent): TimedEvent {
     const timed = { ...event, atMs: this.#clock.now() - this.#startMs };
-    if (timed.kind !== "progress") {
-      if (this.#events.length < eventsMax) this.#events.push(timed);
-      return timed;
-    }
-    this.#progress.push(timed);
-    if (this.#progress.length > pointsMax) {
-      this.#progress = this.#progress.filter((_, at) => at % 2 === 1);
+    if (timed.kind === "progress") this.#keepPoint(timed);
+    // No report tells how often the other side was asked, which goes on for as long as it must.
+    else if (timed.kind === "verdict") this.#events.push(timed);
+    else if (timed.kind !== "undecided" && this.#events.length < eventsMax) {
+      this.#events.push(timed);
     }
     return timed;
+  }
+
+  #keepPoint(point: Progress & { readonly atMs: number }): void {
+    this.#progress.push(point);
+    if (this.#progress.length > pointsMax) {
+      this.#progress = this.#progress.filter((_, at) => at % 2 === 0);
+    }
   }
 
   /** The report as of now; `bytes` are those that were counted since the last progress. */

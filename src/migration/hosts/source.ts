@@ -26,6 +26,8 @@ export interface SourceParts {
   readonly clock: Clock;
   readonly budgets: Budgets;
   readonly tell: Tell;
+  /** Tidies this process's memory: said when no vCPU waits, so that it need not be later. */
+  readonly sweep: () => void;
   /** A new link to the target. */
   dial(): Promise<Link>;
 }
@@ -145,7 +147,10 @@ export class Source implements Stage {
     return messageOf(wasReset ? guestReset(name) : thrown);
   }
 
+  /** vCPUs that stand still already wait for everything that is done here. */
   async #pause(phase: string): Promise<void> {
+    const waits = this.#dropped && !this.#pauses.awaits(phase);
+    if (phase === "freeze" && !waits) this.#parts.sweep();
     if (!this.#pauses.has(phase)) return;
     if (this.#pauses.awaits(phase)) {
       const cancel = AbortSignal.any([this.cancel, this.#conversation?.over ?? this.cancel]);

@@ -45,7 +45,7 @@ export class Verdict {
 
   /** Durable: a state may come. Whoever asks after it is answered from here on. */
   async begin(): Promise<void> {
-    this.#opening = this.#append("expected", "protocol");
+    this.#opening ??= this.#append("expected", "protocol");
     await this.#opening.catch((thrown: unknown) => {
       this.#opening = null;
       throw thrown;

@@ -22,10 +22,17 @@ export interface TargetParts {
   readonly clock: Clock;
   readonly budgets: Budgets;
   readonly tell: Tell;
+  /** Tidies this process's memory: said when no vCPU waits, so that it need not be later. */
+  readonly sweep: () => void;
   /** Where the source finds this host again, for the journal. */
   readonly at: { readonly address: string; readonly pki: string };
   /** Sets the device going at once, or leaves it standing until it is told to (`setGoing`). */
   readonly thaw: "at once" | "when told";
+  /**
+   * Its source asks what has become of the device. One that never does, a file, goes by what it was
+   * told last: what was refused before it could let go has left no record, and may come again.
+   */
+  readonly asks: boolean;
 }
 
 /** The life of a migration on its target. What fails here leaves it as it was. */
@@ -179,8 +186,9 @@ export class Target implements Stage {
     await port.move(MigState.resuming);
     this.#resets = (await port.status()).resets;
     goOn(signal);
-    await this.#verdict.begin();
+    if (this.#parts.asks) await this.#verdict.begin();
     goOn(signal);
+    this.#parts.sweep();
     await this.#talk.send({ say: "accept", device: port.name });
     for (;;) {
       const message = await this.#talk.next(["data", "end"], endless, signal);
@@ -226,6 +234,7 @@ export class Target implements Stage {
 
   /** Ends when it is durably decided who has the device; throws when it is the source. */
   async commit(signal: AbortSignal): Promise<void> {
+    await this.#verdict.begin();
     goOn(signal);
     // Whoever has ended it meanwhile was told that it is: nobody may hear VALIDATED then.
     goOn(this.cancel);

@@ -29,6 +29,7 @@ export class Engine extends XorEngine {
     deviceId: sec2DeviceId,
     classCode: 0x120000,
     sqeBytes: xorSqe.bytes,
+    tagAt: xorSqe.tag,
     capabilities: { 12580: 0x7c77, 12612: 0x2, 12656: 0xf },
   };
 }

@@ -13,7 +13,7 @@ import { MigState } from "../../../src/spec/vfio.ts";
 import { Messenger } from "../../device/vmm.ts";
 import { at, command, ring } from "../../devices/hisi-acc/qm/driver.ts";
 import { arrive, boot, controls, Host, type Machine } from "./bench.ts";
-import { savedSections, streamOf, withSection } from "./streams.ts";
+import { savedSections, streamOf, withSection, withWord } from "./streams.ts";
 
 const { running, stop, stopCopy, resuming } = MigState;
 const { vfData, queues } = AccSection;
@@ -32,12 +32,6 @@ function wordsOf(shape: Shape): [string, number][] {
     const name = starts.findLast(([, start]) => start <= 4 * index)?.[0] ?? "";
     return [`${name} (${4 * index})`, 4 * index];
   });
-}
-
-function withWord(section: Section, offset: number, value: number): Section {
-  const bytes = section.bytes.slice();
-  new DataView(bytes.buffer).setUint32(offset, value, true);
-  return { ...section, bytes };
 }
 
 function expectToWork({ host, driver, pairs }: Machine): void {

@@ -53,6 +53,13 @@ export function changed<T extends object>(
   return { ...section, bytes };
 }
 
+/** A section with one word changed. */
+export function withWord(section: Section, offset: number, value: number): Section {
+  const bytes = section.bytes.slice();
+  new DataView(bytes.buffer).setUint32(offset, value, true);
+  return { ...section, bytes };
+}
+
 /** All sections, with one replaced. */
 export const withSection = (all: ReadonlyMap<number, Section>, section: Section): Section[] => [
   ...new Map(all).set(section.kind, section).values(),

@@ -31,6 +31,7 @@ export class TestHost {
       clock,
       random: (bytes) => randomBytes(bytes),
       links,
+      sweep: () => {},
       tell: (event) => {
         this.events.push(event);
         this.#heard();

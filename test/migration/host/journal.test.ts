@@ -1,9 +1,14 @@
 import { spawnSync } from "node:child_process";
-import { appendFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { JournalFile, recordsMax, settledMax } from "../../../src/host/journal-file.ts";
+import {
+  JournalFile,
+  journalBytesMax,
+  recordsMax,
+  settledMax,
+} from "../../../src/host/journal-file.ts";
 import {
   type Decision,
   type JournalRecord,
@@ -120,6 +125,13 @@ describe("a journal's file", () => {
     await expect(JournalFile.open(join(folder.path, "no", "where"))).rejects.toThrow(
       "cannot be used",
     );
+  });
+
+  it("is not read when it is longer than any", async () => {
+    const path = freshPath();
+    writeFileSync(path, "");
+    truncateSync(path, journalBytesMax + 1);
+    await expect(JournalFile.open(path)).rejects.toThrow("has 16777217 bytes: it is no journal");
   });
 
   it("stays small: what is over is left out, what is open never", async () => {

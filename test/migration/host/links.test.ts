@@ -243,6 +243,42 @@ describe("a file", () => {
     );
   });
 
+  it("that was refused is loaded once whatever was wrong is mended, and once only", async () => {
+    const { path } = await saved();
+    const copy = freshPath("state");
+    writeFileSync(copy, readFileSync(path));
+    const [from, again] = [{ from: `file:${path}` }, { from: `file:${copy}` }];
+    const bob = new TestHost([]);
+    for (const what of ["judge", "move STOP"]) {
+      bob.port.failures.set(what, "it is not ready.");
+      expect(await bob.control.load(from)).toMatchObject({ outcome: "kept" });
+      bob.port.failures.clear();
+    }
+    bob.port.before = async (what) => {
+      if (what !== "move STOP") return;
+      await expect(bob.control.load(again)).rejects.toThrow("comes here already");
+    };
+    expect(await bob.control.load(from)).toMatchObject({ outcome: "moved" });
+    bob.port.now = MigState.running;
+    await expect(bob.control.load(again)).rejects.toThrow("was here before, and has moved.");
+    expect(bob.journal.records.map(({ decision }) => decision)).toEqual([
+      ...["expected", "own", "done"],
+    ]);
+  });
+
+  it("is not let go by a host that could not write that it has come", async () => {
+    const { path } = await saved();
+    const bob = new TestHost([]);
+    const { append } = bob.journal;
+    bob.journal.append = async () => {
+      expect(existsSync(path)).toBe(true);
+      throw new Error("no space left on device");
+    };
+    expect(await bob.control.load({ from: `file:${path}` })).toMatchObject({ outcome: "kept" });
+    bob.journal.append = append;
+    expect(await bob.control.load({ from: `file:${path}` })).toMatchObject({ outcome: "moved" });
+  });
+
   it("stays the owner when nobody can load it", async () => {
     const { path } = await saved();
     const bob = new TestHost([]);
@@ -251,6 +287,7 @@ describe("a file", () => {
     expect(done).toMatchObject({ outcome: "kept" });
     expect(done.sentence).toContain("section 0x101");
     expect(existsSync(path)).toBe(true);
+    expect(bob.journal.records).toEqual([]);
     bob.port.failures.clear();
     const carol = new TestHost([]);
     expect(await carol.control.load({ from: `file:${path}` })).toMatchObject({ outcome: "moved" });

@@ -131,14 +131,24 @@ describe("offers", () => {
 
   it("end after their time, or before it", () => {
     const { offers: o, pass } = offers();
-    const short = o.put("alice", 1000);
-    const withdrawn = o.put("alice", 5000);
-    o.withdraw(withdrawn.token);
+    const short = o.put("alice", { lastsMs: 1000 });
+    const withdrawn = o.put("alice", { lastsMs: 5000 });
+    o.withdraw(withdrawn);
     pass(999);
     expect(o.size).toBe(1);
     pass(1);
     expect(o.size).toBe(0);
     expect(typeof o.take(short.token, ["alice"])).toBe("string");
+  });
+
+  it("end one by one, though two have the same token", () => {
+    const { offers: o } = offers();
+    const { token: same } = o.put("alice");
+    const file = o.put("file", { token: same, thaw: "when told" });
+    expect(o.find(same, ["file"])).toMatchObject({ thaw: "when told" });
+    o.withdraw(file);
+    expect(o.find(same, ["file"])).toBe(o.find("", []));
+    expect(o.take(same, ["alice"])).toMatchObject({ from: "alice", thaw: "at once" });
   });
 
   it("are not without number", () => {

@@ -56,6 +56,21 @@ describe("a device moves", () => {
     expect(order.indexOf("still drop")).toBeLessThan(order.indexOf("move STOP_COPY"));
   });
 
+  it("between hosts that tidy up while the guest runs, and not while it waits", async () => {
+    const running = new World();
+    await running.move();
+    const { sourcePort, targetPort } = running;
+    const at = (log: readonly string[], what: string): number => log.indexOf(what);
+    expect(at(sourcePort.log, "sweep")).toBeGreaterThanOrEqual(0);
+    expect(at(sourcePort.log, "sweep")).toBeLessThan(at(sourcePort.log, "still hold"));
+    expect(at(targetPort.log, "sweep")).toBeGreaterThanOrEqual(0);
+    expect(at(targetPort.log, "sweep")).toBeLessThan(at(targetPort.log, "write"));
+
+    const stopped = new World();
+    await stopped.move({ vcpusStopped: true });
+    expect(stopped.sourcePort.log).not.toContain("sweep");
+  });
+
   it.each([false, true])("waits for its thaw if told to, its VMM there: %s", async (connected) => {
     const world = new World();
     world.thaw = "when told";

@@ -54,6 +54,20 @@ describe("a refusal", () => {
     },
   );
 
+  it("is remembered beside the journal, and the oldest of more than 64 is not", async () => {
+    const world = new World();
+    world.targetPort.failures.set("move STOP", "it makes no sense.");
+    const tokens = Array.from({ length: 65 }, (_, i) => i.toString(16).padStart(32, "0"));
+    for (const [i, token] of tokens.entries()) {
+      const { targets } = world.reception;
+      expect([targets.size, targets.has(tokens[0] as string)]).toEqual([i, i > 0]);
+      world.offers.put("alice", { token });
+      await world.run(world.source({ token }));
+      await world.settle();
+    }
+    expect([...world.reception.targets.keys()]).toEqual(tokens.slice(1));
+  });
+
   it("says so when the device cannot be brought back", async () => {
     const world = new World();
     world.sourcePort.failures.set("move STOP_COPY", "it does not answer.");

@@ -87,16 +87,40 @@ describe("a report", () => {
     }
   });
 
-  it("stays small, however long it takes", async () => {
+  const outcome = { outcome: "moved", sentence: "", state: "RUNNING", theirs: [] } as const;
+  const repeated = (count: number, event: MigrationEvent): Recorder => {
     const recorder = new Recorder(new VirtualClock(), {} as never);
-    for (let bytes = 0; bytes < 5000; bytes++) {
-      recorder.note({ kind: "progress", bytes, rounds: 0, dirtyBytes: 0, rate: 1 });
-      recorder.note({ kind: "note", why: "again" });
-    }
-    const report = recorder.report(1);
-    expect(report.progress.length).toBeLessThanOrEqual(400);
-    expect(report.notes.length).toBeLessThanOrEqual(2000);
-    expect(report.progress.at(-1)?.bytes).toBe(4999);
+    for (let i = 0; i < count; i++) recorder.note(event);
+    return recorder;
+  };
+
+  it.each([
+    [400, 400],
+    [401, 201],
+    [5000, 400],
+  ])("of %i points of progress has %i, the last one among them", (count, kept) => {
+    const point = { kind: "progress", rounds: 0, dirtyBytes: 0, rate: 1 } as const;
+    const recorder = repeated(count - 1, { ...point, bytes: 1 });
+    recorder.note({ ...point, bytes: 2 });
+    const { progress } = recorder.report(1);
+    expect([progress.length, progress.at(-1)?.bytes]).toEqual([kept, 2]);
+  });
+
+  it.each([
+    [2000, 2000],
+    [2001, 2000],
+  ])("of %i notes has %i, and the verdict", (count, kept) => {
+    const recorder = repeated(count, { kind: "note", why: "again" });
+    recorder.note({ kind: "verdict", ...outcome });
+    expect(recorder.report(1)).toMatchObject({ outcome });
+    expect(recorder.report(1).notes).toHaveLength(kept);
+  });
+
+  it("has what comes after hours in which nobody knew", () => {
+    const recorder = repeated(5000, { kind: "undecided", why: "no route.", asked: 1 });
+    recorder.note({ kind: "note", why: "at last" });
+    recorder.note({ kind: "verdict", ...outcome });
+    expect(recorder.report(1)).toMatchObject({ outcome, notes: ["at last"] });
   });
 
   it("tells sizes and times as people do", () => {

@@ -1,7 +1,7 @@
 /** Who gets a link over TLS, and who keeps nobody else from one. */
 import { once } from "node:events";
 import { cpSync, readFileSync } from "node:fs";
-import { connect } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -135,4 +135,50 @@ describe("a link over TLS", () => {
     expect(mallory.port.acts).toBe(true);
     for (const host of [mallory, bob]) host.control.halt();
   });
+
+  /** A way to a port that changes a bit of byte `at` of what is sent there first. */
+  async function spoiler(port: number, at: number) {
+    let passed = 0;
+    const server = createServer((near) => {
+      const far = connect(port, "127.0.0.1");
+      for (const socket of [near, far]) socket.on("error", () => {});
+      near.on("data", (bytes: Buffer) => {
+        const place = at - passed;
+        if (place >= 0 && place < bytes.length) bytes.writeUInt8(bytes.readUInt8(place) ^ 1, place);
+        passed += bytes.length;
+        far.write(bytes);
+      });
+      near.on("close", () => far.destroy());
+      far.on("close", () => near.destroy());
+      far.pipe(near);
+    });
+    await once(server.listen(0, "127.0.0.1"), "listening");
+    const { port: here } = server.address() as AddressInfo;
+    return { server, address: `tls://127.0.0.1:${here}`, passed: () => passed };
+  }
+
+  /** Moves a device over such a way: what came of it, and how many bytes went there. */
+  async function moveOver(at: number): Promise<[outcome: string, bytes: number]> {
+    const [alice, bob] = [new TestHost(state), new TestHost([])];
+    const listen = "tls://127.0.0.1:0";
+    const { address, token } = await bob.control.offer({ from: "alice", listen, pki: pki("bob") });
+    const { server, passed, ...way } = await spoiler(Number(address.split(":").at(-1)), at);
+    const target = { to: way.address, token, pki: pki("alice"), peer: "bob" };
+    const { outcome } = await alice.control.migrate(target);
+    const moved = outcome === "moved";
+    expect([alice.port.acts, bob.port.acts], `byte ${at}`).toEqual([!moved, moved]);
+    expect([...(moved ? bob : alice).port.state], `byte ${at}`).toEqual(state);
+    for (const host of [alice, bob]) host.control.halt();
+    server.close();
+    return [outcome, passed()];
+  }
+
+  it("gives out nothing that was changed on its way: a device moves whole or stays", async () => {
+    const [outcome, all] = await moveOver(-1);
+    expect(outcome).toBe("moved");
+    for (let at = 0; at < all * 0.75; at += Math.ceil(all / 24)) {
+      expect((await moveOver(at))[0], `byte ${at} of ${all}`).toBe("kept");
+    }
+    for (let at = all - 8; at < all; at++) await moveOver(at);
+  }, 60_000);
 });

@@ -120,6 +120,7 @@ export class World {
       clock: owner.clock(this.clock),
       budgets: defaultBudgets,
       tell: this.#tell(side),
+      sweep: () => port.log.push("sweep"),
     };
   }
 
@@ -129,7 +130,7 @@ export class World {
     return new Reception({
       ...parts,
       offers,
-      arrives: () => ({ tell: parts.tell, thaw: this.thaw }),
+      arrives: () => parts.tell,
     });
   }
 
@@ -167,7 +168,7 @@ export class World {
 
   /** Puts the device on offer and moves it; done when the source knows, or is dead. */
   async move(request: Partial<SourceRequest> = {}): Promise<Outcome | null> {
-    this.offers.put("alice");
+    this.offers.put("alice", { thaw: this.thaw });
     return await this.run(this.source(request));
   }
 

@@ -63,6 +63,7 @@ tested() { algorithms "$1" | grep -q passed && ! algorithms "$1" | grep -q unkno
 
 # What says something of the machine's load only: an interrupt took long, or a clock's readout.
 noise='hrtimer: interrupt took|clocksource: Long readout|clocksource: timekeeping watchdog'
+noise="$noise|TSC found unstable after boot"
 
 # complaints: the kernel's warnings, and worse, since the last call, but for noise.
 complaints() {

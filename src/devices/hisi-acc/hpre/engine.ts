@@ -31,12 +31,14 @@ function outcome(sqe: DataView, error: HpreError, writes: readonly GuestWrite[])
   return { writes, status: { offset: at.dw0, bytes } };
 }
 
+/** Reads HPRE's requests, has them computed and writes their results. */
 export class HpreEngine implements Engine {
   readonly description: EngineDescription = {
     name: "hisi-hpre",
     deviceId: hpreDeviceId,
     classCode: hpreClassCode,
     sqeBytes: HpreSqe.size,
+    tagAt: HpreSqe.offset.tag,
     capabilities: hpreCapabilities,
   };
 

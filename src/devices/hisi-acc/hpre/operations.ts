@@ -20,6 +20,7 @@ export interface HpreWork {
   readonly size: number;
 }
 
+/** How a computation ended, and its number, big-endian. */
 export interface HpreResult {
   readonly error: HpreError;
   /** Empty unless there was no error. */

@@ -257,7 +257,7 @@ export class Requests {
       result = yield* this.#write(slot, queue, outcome);
     }
     if (result < 0) return result;
-    this.#advance(queue);
+    this.#advance(queue, outcome);
     if (slot.outcome !== null) this.#parts.compute.discard((outcome.writes[0] as GuestWrite).bytes);
     return 0;
   }
@@ -317,10 +317,11 @@ export class Requests {
     return yield* slot.fiber.write(contexts.cqeAddress(queue), this.#cqe.slice(), 0, cqeBytes);
   }
 
-  #advance(queue: number): void {
-    const { contexts, events } = this.#parts;
+  #advance(queue: number, outcome: Outcome): void {
+    const { contexts, engine, events } = this.#parts;
     if (this.#unwritten.delete(queue)) contexts.clear(queue, flag.torn);
     contexts.advance(queue);
+    engine.completed?.(outcome);
     if (contexts.armed(queue)) events.event(queue);
   }
 
@@ -359,7 +360,7 @@ export class Requests {
     const result = this.#writeOutput(outcome) || this.#writeEnd(queue, outcome);
     if (result === -errno.EINPROGRESS) this.#keep(slot, queue, outcome);
     else if (result < 0) this.#fail(queue, result);
-    else this.#advance(queue);
+    else this.#advance(queue, outcome);
   }
 
   /** Messages were ended: what was under way starts anew. */

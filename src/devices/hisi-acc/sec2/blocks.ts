@@ -4,6 +4,7 @@ import { type CipherResult, type CipherWork, cipherPart, plainResult } from "./c
 import type { KeyedCiphers } from "./keyed-ciphers.ts";
 import type { BlockCipher, Primitive } from "./primitives.ts";
 
+/** ECB: NIST SP 800-38A, section 6.1. */
 export function ecb(ciphers: KeyedCiphers, cipher: BlockCipher, work: CipherWork): CipherResult {
   const keyed = ciphers.get(cipher.ecb, work.encrypt, work.key, 0, work.keyBytes);
   return plainResult(keyed.update(cipherPart(work)));
@@ -41,6 +42,7 @@ export function cbcBytes(
   return output;
 }
 
+/** CBC: section 6.2. */
 export const cbc = (ciphers: KeyedCiphers, cipher: BlockCipher, work: CipherWork): CipherResult =>
   plainResult(cbcBytes(ciphers, cipher, work, cipherPart(work)));
 
@@ -52,5 +54,6 @@ export const ctrBytes = (
   data: Uint8Array,
 ): Uint8Array => createCipheriv(name, key.subarray(0, keyBytes), counter).update(data);
 
+/** CTR: section 6.5. */
 export const ctr = (_ciphers: KeyedCiphers, cipher: BlockCipher, work: CipherWork): CipherResult =>
   plainResult(ctrBytes(cipher.ctr as Primitive, work, work.iv.subarray(0, 16), cipherPart(work)));

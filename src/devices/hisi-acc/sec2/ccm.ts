@@ -44,6 +44,7 @@ function macInput(work: CipherWork, payload: Uint8Array): Uint8Array {
   return input;
 }
 
+/** Both ways; a decryption whose tag does not fit gives no data. */
 export function ccm(ciphers: KeyedCiphers, cipher: BlockCipher, work: CipherWork): CipherResult {
   const { key, keyBytes, iv } = work;
   const source = cipherPart(work);

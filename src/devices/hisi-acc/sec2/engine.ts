@@ -85,6 +85,7 @@ function describe(algorithms: readonly AlgorithmName[]): EngineDescription {
     deviceId: sec2DeviceId,
     classCode: sec2ClassCode,
     sqeBytes: Bd3.size,
+    tagAt: Bd3.offset.tag,
     capabilities: Object.fromEntries([...fixedCapabilities, ...bitmaps]),
   };
 }
@@ -110,6 +111,7 @@ function* locate(
   return segments.totalBytes < needed ? ErrorType.dataLength : 0;
 }
 
+/** Reads SEC2's requests, has them computed and writes their results. */
 export class Sec2Engine implements Engine {
   readonly description: EngineDescription;
   readonly #offered: ReadonlySet<AlgorithmName>;

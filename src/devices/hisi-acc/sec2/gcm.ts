@@ -68,6 +68,7 @@ function decrypted({ name }: Primitive, work: CipherWork): CipherResult {
   return { data, mac: null, matches: true };
 }
 
+/** By node:crypto where it has the cipher's GCM, composed of CTR and GHASH otherwise. */
 export function gcm(ciphers: KeyedCiphers, cipher: BlockCipher, work: CipherWork): CipherResult {
   if (cipher.gcm === null) return composedGcm(ciphers, cipher, work);
   return work.encrypt ? encrypted(cipher.gcm, work) : decrypted(cipher.gcm, work);

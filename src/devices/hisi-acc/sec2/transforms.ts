@@ -23,6 +23,7 @@ export type Kind = (typeof Kind)[keyof typeof Kind];
 
 type Run = (ciphers: KeyedCiphers, cipher: BlockCipher, work: CipherWork) => CipherResult;
 
+/** One algorithm: how a descriptor asks for it, and what computes it. */
 export interface Transform {
   readonly name: AlgorithmName;
   readonly kind: Kind;

@@ -93,6 +93,7 @@ function nativeXts({ name }: Primitive, work: CipherWork): Uint8Array {
   return create(name, key, work.iv.subarray(0, blockBytes)).update(cipherPart(work));
 }
 
+/** By node:crypto where it can: it refuses a key of two equal halves, which hardware takes. */
 export function xts(ciphers: KeyedCiphers, cipher: BlockCipher, work: CipherWork): CipherResult {
   const half = work.keyBytes / 2;
   const equal = sameBytes(work.key, work.key.subarray(half), half);

@@ -89,12 +89,14 @@ function costOf({ compresses, sourceBytes }: ZipRequestFields, outputMax: number
   return baseCost + sourceBytes * decompressCostPerInputByte + output * decompressCostPerOutputByte;
 }
 
+/** Reads ZIP's requests, has them computed and writes their results. */
 export class ZipEngine implements Engine {
   readonly description: EngineDescription = {
     name: "hisi-zip",
     deviceId: zipDeviceId,
     classCode: zipClassCode,
     sqeBytes: ZipSqe.size,
+    tagAt: ZipSqe.offset.tag,
     capabilities: zipCapabilities,
   };
   readonly #jobs: ZipJob[] = [];

@@ -47,6 +47,7 @@ function statusOf(thrown: unknown): ZipStatus {
   return tooLong ? ZipStatus.destinationTooSmall : ZipStatus.notDecodable;
 }
 
+/** Deflates into at most `outputMax` bytes, trailer included. */
 export function compress({ requestType, source, windowBits, outputMax }: ZipWork): ZipResult {
   const { trailerBytes, writeTrailer } = formatOf(requestType);
   const bodyMax = outputMax - trailerBytes;
@@ -85,6 +86,7 @@ function inflate(source: InputType, outputMax: number): Inflated {
   return inflateRawSync(source, options) as unknown as Inflated;
 }
 
+/** Inflates one stream into at most `outputMax` bytes. */
 export function decompress({ requestType, source, outputMax }: ZipWork): ZipResult {
   let inflated: Inflated;
   try {

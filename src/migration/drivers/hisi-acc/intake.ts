@@ -90,15 +90,19 @@ export class Intake {
   }
 
   queues(bytes: Uint8Array): string | null {
+    const { queueCount } = this.#fit;
     const count = bytes.length / QueueEntry.size;
     if (!Number.isInteger(count)) return `its ${bytes.length} bytes are no queues`;
-    if (count > this.#fit.queueCount) return `it has ${count} of ${this.#fit.queueCount} queues`;
+    if (count > queueCount) return `it has ${count} of ${queueCount} queues`;
     const view = viewOf(bytes);
     const queues: QueueState[] = [];
     for (let index = 0; index < count; index++) {
       const queue = QueueEntry.get(view, index * QueueEntry.size);
+      const { number } = queue;
+      // What is no queue's number may be anything of a guest's, so it is not said.
+      if (number >= queueCount) return `entry ${index}: its number is not below ${queueCount}`;
       const said = this.#queueProblem(queue, queues.at(-1)?.number ?? -1);
-      if (said !== null) return `queue ${queue.number}: ${said}`;
+      if (said !== null) return `queue ${number}: ${said}`;
       queues.push(queue);
     }
     this.#queues = queues;
@@ -106,10 +110,8 @@ export class Intake {
   }
 
   #queueProblem(queue: QueueState, before: number): string | null {
-    const { queueCount, sqeShift } = this.#fit;
-    if (queue.number >= queueCount) return `its number is not below ${queueCount}`;
     if (queue.number <= before) return "its number is not above the one before";
-    return queueProblem(queue, sqeShift);
+    return queueProblem(queue, this.#fit.sqeShift);
   }
 
   function(bytes: Uint8Array): string | null {

@@ -57,6 +57,7 @@ export function toLinux(sections: Iterable<Payload>): Uint8Array | string {
   return said ?? data.slice();
 }
 
+/** How much is taken from an older kernel. */
 export interface FromLinuxOptions {
   /** Also takes what kernels before 6.16 send: they garble two addresses, which are not needed. */
   readonly acceptV1?: boolean;

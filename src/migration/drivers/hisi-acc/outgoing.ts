@@ -27,6 +27,7 @@ function encode<T>(
   return bytes;
 }
 
+/** The bytes of PRE_COPY's section. */
 export const matchBytes = (match: Match): Uint8Array => encode(AccMatch, [match]);
 const vfDataBytes = (data: VfData): Uint8Array => encode(AccVfData, [data]);
 const queuesBytes = (queues: readonly QueueState[]): Uint8Array => encode(QueueEntry, queues);

@@ -36,6 +36,7 @@ export interface PfHandle {
   release(): void;
 }
 
+/** One VF's way to what only its PF knows. */
 export interface PfBroker {
   readonly driver: string;
   readonly vf: number;

@@ -9,6 +9,7 @@ import {
   qmBar,
 } from "../../../spec/hisi-qm.ts";
 
+/** The mailbox that silicon shares with the guest, or one of the control half's own. */
 export type Mailboxes = "MAILBOX" | "CONTROL_MAILBOX";
 type Name = keyof typeof Qm.registers;
 

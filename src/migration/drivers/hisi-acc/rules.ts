@@ -35,6 +35,7 @@ const same = (a: readonly number[], b: readonly number[]): boolean =>
 /** Numbers of a PF's queues have 16 bits. */
 const queueNumbers = 0x10000;
 
+/** Of what tells whether a state fits a function. */
 export const matchRules: readonly Rule<Match>[] = [
   ["magic", ({ magic }) => same(magic, accMagic.v2), isNot("that of version 2")],
   ["major", ({ major }) => major === accVersion.major, isNot(String(accVersion.major))],
@@ -62,6 +63,7 @@ export const matchRules: readonly Rule<Match>[] = [
   ["reservedState", ({ reservedState }) => isZero(reservedState), isNot("zero")],
 ];
 
+/** Of the kernel's structure. */
 export const vfDataRules: readonly Rule<VfData>[] = [
   ["vfQmState", ({ vfQmState }) => vfQmState === AccVfState.ready, isNot("0, but there is more")],
   ["aeqIntMask", ({ aeqIntMask }) => isOneBit(aeqIntMask), isNot("0 or 1")],
@@ -115,6 +117,7 @@ function messagesFit({ messages, incoming }: FunctionState): boolean {
 const { busy } = MailboxHead.mask;
 const { executing } = WindowFlags.mask;
 
+/** Of what the kernel's structure leaves out. */
 export const functionRules: readonly Rule<FunctionState>[] = [
   ["vfState", ({ vfState }) => isOneBit(vfState), isNot("0 or 1")],
   ["flags", ({ flags }) => (flags & ~WindowFlags.all) === 0, () => "has bits that say nothing"],

@@ -16,6 +16,7 @@ export const AccSection = {
   function: driverSections + 3,
 } as const;
 
+/** By their kinds in a stream, for people. */
 export const sectionNames: Readonly<Record<number, string>> = {
   [AccSection.match]: "acc-vf-match",
   [AccSection.vfData]: "acc-vf-data",

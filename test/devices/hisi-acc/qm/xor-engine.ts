@@ -18,6 +18,7 @@ export const xorSqe = {
   key: 0x14,
   /** 1: the computation is a long one; 2: the longest that is done in the device's thread. */
   long: 0x18,
+  tag: 0x20,
   status: 0x70,
   /** What the status is when it is done; the queue's algorithm type is added. */
   done: 0x100,
@@ -31,6 +32,7 @@ export class XorEngine implements Engine {
     deviceId: 0xa2ff,
     classCode: 0x120000,
     sqeBytes: xorSqe.bytes,
+    tagAt: xorSqe.tag,
     capabilities: { 12580: 0x7c77, 12612: 0x2, 12656: 0xf },
   };
   /** Entries that were served to their end, by their key. */

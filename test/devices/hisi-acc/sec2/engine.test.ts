@@ -372,7 +372,7 @@ describe("the description", () => {
   it("offers what works, in every bitmap", () => {
     const { capabilities, ...rest } = new Sec2Engine().description;
     expect(rest).toEqual({
-      ...{ name: "hisi-sec2", deviceId: 0xa256, classCode: 0x100000, sqeBytes: 128 },
+      ...{ name: "hisi-sec2", deviceId: 0xa256, classCode: 0x100000, sqeBytes: 128, tagAt: 8 },
     });
     expect([capabilities[0x3144], capabilities[0x3148]]).toEqual([0x018670cf, 0x3800]);
     expect(capabilities[0x3124]).toBe(0x7c77);

@@ -227,4 +227,14 @@ describe("costs", () => {
     expect(ask(true, 1 << 20, 1 << 20)).toBeGreaterThan(inlineCostMax);
     expect(ask(false, 8192, 1 << 23)).toBeGreaterThan(inlineCostMax);
   });
+
+  it("what a stream can make at most counts, however much room it has", () => {
+    const roomy = new ZipDriver(1 << 20);
+    roomy.compute.failure = -1;
+    for (const capacity of [10_319, 10_320, 10_321, 500_000]) {
+      roomy.run({ compress: false, source: new Uint8Array(10), capacity });
+    }
+    const [less = 0, ...others] = roomy.compute.costs;
+    expect(others).toEqual([less + 1, less + 1, less + 1]);
+  });
 });

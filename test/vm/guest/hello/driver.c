@@ -86,12 +86,35 @@ static ssize_t scratch_store(struct device *dev, struct device_attribute *attrib
 }
 static DEVICE_ATTR_RW(scratch);
 
+/*
+ * "hold" has the device interrupt while its first interrupt is disabled: a line is up from then on,
+ * and nobody looks why. "free" has it looked at.
+ */
+static ssize_t line_store(struct device *dev, struct device_attribute *attribute, const char *text,
+			  size_t length)
+{
+	struct hello *hello = dev_get_drvdata(dev);
+	int irq = pci_irq_vector(hello->pdev, 0);
+
+	if (sysfs_streq(text, "hold")) {
+		disable_irq(irq);
+		hello_write(hello, HELLO_DOORBELL, 1);
+	} else if (sysfs_streq(text, "free")) {
+		enable_irq(irq);
+	} else {
+		return -EINVAL;
+	}
+	return length;
+}
+static DEVICE_ATTR_WO(line);
+
 static struct attribute *hello_attrs[] = {
 	&dev_attr_selftest.attr,
 	&dev_attr_results.attr,
 	&dev_attr_keep.attr,
 	&dev_attr_kept.attr,
 	&dev_attr_interrupts.attr,
+	&dev_attr_line.attr,
 	&dev_attr_counter.attr,
 	&dev_attr_scratch.attr,
 	NULL,

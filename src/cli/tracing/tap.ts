@@ -4,7 +4,7 @@ import { POLLIN } from "../../sys/constants.ts";
 import { closeFd } from "../../sys/descriptors.ts";
 import { PollSet } from "../../sys/poll.ts";
 import { acceptUnix, connectUnix, listenUnix } from "../../sys/unix.ts";
-import { placesPerSession, RelaySession } from "./relay-session.ts";
+import { placesPerSession, TapSession } from "./tap-session.ts";
 import type { TraceLog } from "./trace-log.ts";
 
 /** Clients at a time; more of them wait. */
@@ -18,13 +18,13 @@ const tickMs = 200;
  * blocks in `poll`, because a trace must cost a register access as little as can be, and looks at
  * the event loop, where signals arrive, a few times a second and whenever one ends the wait.
  */
-export class TraceRelay {
+export class Tap {
   readonly #listenPath: string;
   readonly #connectPath: string;
   readonly #log: TraceLog;
   readonly #listenFd: number;
   readonly #poll = new PollSet(1 + sessionsMax * placesPerSession);
-  #sessions: RelaySession[] = [];
+  #sessions: TapSession[] = [];
   #count = 0;
   #stopping = false;
 
@@ -45,7 +45,7 @@ export class TraceRelay {
     this.#stopping = true;
   }
 
-  /** Relays until it is stopped; with `once`, until the first client has gone. */
+  /** Passes on until it is stopped; with `once`, until the first client has gone. */
   async run(once: boolean): Promise<void> {
     let looked = performance.now();
     const isDone = (): boolean =>
@@ -92,13 +92,13 @@ export class TraceRelay {
       return;
     }
     this.#log.event(number, "connected");
-    const session = new RelaySession(number, clientFd, serverFd, (socket, to, message) =>
+    const session = new TapSession(number, clientFd, serverFd, (socket, to, message) =>
       this.#log.message(number, socket, to, message),
     );
     this.#sessions.push(session);
   }
 
-  #end(session: RelaySession): void {
+  #end(session: TapSession): void {
     session.close();
     this.#log.event(session.number, "closed");
     this.#sessions = this.#sessions.filter((each) => each !== session);

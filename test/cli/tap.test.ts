@@ -1,15 +1,19 @@
 /** What stands between a client and a server: everything must come out as it went in. */
+import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { SeenMessage } from "../../src/cli/tracing/message-meter.ts";
-import { laneBytes } from "../../src/cli/tracing/relay-lane.ts";
-import { placesPerSession, RelaySession } from "../../src/cli/tracing/relay-session.ts";
+import { Tap } from "../../src/cli/tracing/tap.ts";
+import { laneBytes } from "../../src/cli/tracing/tap-lane.ts";
+import { placesPerSession, TapSession } from "../../src/cli/tracing/tap-session.ts";
+import type { TraceLog } from "../../src/cli/tracing/trace-log.ts";
 import { Command, Header } from "../../src/spec/vfio-user.ts";
 import { closeFd, createMemfd, fileSize } from "../../src/sys/descriptors.ts";
 import { PollSet } from "../../src/sys/poll.ts";
-import { socketPair } from "../../src/sys/unix.ts";
+import { acceptUnix, connectUnix, listenUnix, socketPair } from "../../src/sys/unix.ts";
 import { formatVersion } from "../../src/wire/negotiate.ts";
 import { encode, openFds, Puppet, serverLimits } from "../client/fake-server.ts";
+import { temporaryFolder, until } from "../support/ferry.ts";
 import { End } from "./end.ts";
 
 interface Witnessed {
@@ -24,13 +28,13 @@ interface Witnessed {
 class Bench {
   readonly client: End;
   readonly server: End;
-  readonly session: RelaySession;
+  readonly session: TapSession;
   readonly seen: Witnessed[] = [];
   readonly #poll = new PollSet(placesPerSession);
 
   constructor() {
-    const [clientFd, relayClient] = socketPair();
-    const [serverFd, relayServer] = socketPair();
+    const [clientFd, tapClient] = socketPair();
+    const [serverFd, tapServer] = socketPair();
     this.client = new End(clientFd);
     this.server = new End(serverFd);
     const witness = (socket: string, to: string, message: SeenMessage): void => {
@@ -39,7 +43,7 @@ class Bench {
       const command = bytes.length < Header.size ? -1 : view.getUint16(2, true);
       this.seen.push({ socket, to, command, size, fdCount });
     };
-    this.session = new RelaySession(1, relayClient, relayServer, witness);
+    this.session = new TapSession(1, tapClient, tapServer, witness);
   }
 
   /** Moves what can be moved; true when something was. */
@@ -92,7 +96,7 @@ function queueAll(end: End, messages: ReadonlyArray<{ size: number; fds: number 
   return places;
 }
 
-describe("a relay", () => {
+describe("a tap", () => {
   it("passes any conversation on, byte for byte, with descriptors at their message", () => {
     fc.assert(
       fc.property(conversation, conversation, (requests, answers) => {
@@ -251,4 +255,34 @@ describe("the twin socket", () => {
     bench.close();
     closeFd(-1);
   });
+});
+
+it("a tap has 16 clients at a time, and more of them when one has gone", async () => {
+  const before = openFds();
+  using folder = temporaryFolder();
+  const [path, serverPath] = [join(folder.path, "tap"), join(folder.path, "server")];
+  const listener = listenUnix(serverPath, 17);
+  const log = { isRead: true, event: () => {}, message: () => {}, flush: () => {} };
+  const tap = new Tap(path, serverPath, log as unknown as TraceLog);
+  const running = tap.run(false);
+  const clients: End[] = [];
+  for (let count = 1; count <= 16; count++) {
+    clients.push(new End(connectUnix(path)));
+    await until(() => tap.count === count, `client ${count} is there`);
+  }
+  clients.push(new End(connectUnix(path)));
+  const [first] = clients as [End];
+  const server = new End(acceptUnix(listener));
+  first.queue(encode({ id: 1, command: Command.deviceReset }), []);
+  first.take();
+  await until(() => server.take(), "a message has come, and whoever waits was seen");
+  expect(tap.count).toBe(16);
+  first.hangUp();
+  await until(() => tap.count === 17, "the last one is there");
+  tap.stop();
+  await running;
+  tap.close();
+  for (const end of [...clients.slice(1), server]) end.close();
+  closeFd(listener);
+  expect(openFds()).toBe(before);
 });

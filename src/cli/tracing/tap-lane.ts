@@ -16,12 +16,12 @@ interface Carried {
 }
 
 /**
- * One direction of a relayed socket: bytes and descriptors leave as they came, in order,
+ * One direction of a tapped socket: bytes and descriptors leave as they came, in order,
  * descriptors with the first byte of their message. A header leaves in one piece, because receivers
  * want it so.
  */
-export class RelayLane {
-  /** The sender has ended its stream, or broke what a relay can carry. */
+export class TapLane {
+  /** The sender has ended its stream, or broke what a tap can carry. */
   ended = false;
   /** The receiver has gone; what comes is dropped. */
   broken = false;

@@ -5,7 +5,7 @@ import type { PollSet } from "../../sys/poll.ts";
 import { socketPair } from "../../sys/unix.ts";
 import { parseVersion } from "../../wire/negotiate.ts";
 import type { SeenMessage } from "./message-meter.ts";
-import { RelayLane } from "./relay-lane.ts";
+import { TapLane } from "./tap-lane.ts";
 import type { MessageRecord } from "./trace-record.ts";
 
 /** Who is told of a message: the socket and the way that it went. */
@@ -19,11 +19,11 @@ export type Witness = (
 export const placesPerSession = 4;
 
 /** Two sockets with a lane each way between them. */
-class Relay {
+class Line {
   readonly client: Channel;
   readonly server: Channel;
-  readonly toServer: RelayLane;
-  readonly toClient: RelayLane;
+  readonly toServer: TapLane;
+  readonly toClient: TapLane;
   #clientPlace = -1;
   #serverPlace = -1;
 
@@ -40,8 +40,8 @@ class Relay {
       (to: MessageRecord["to"]) =>
       (message: SeenMessage): void =>
         witness(socket, to, message);
-    this.toServer = new RelayLane(this.client, this.server, seen("server"));
-    this.toClient = new RelayLane(this.server, this.client, seen("client"), holdFirst);
+    this.toServer = new TapLane(this.client, this.server, seen("server"));
+    this.toClient = new TapLane(this.server, this.client, seen("client"), holdFirst);
   }
 
   /** True when one side has ended and the other one has all that it said. */
@@ -80,7 +80,7 @@ class Relay {
 }
 
 /** A socket is in the set only while something is wanted of it: a hang-up would not let it wait. */
-function add(poll: PollSet, fd: number, from: RelayLane, to: RelayLane): number {
+function add(poll: PollSet, fd: number, from: TapLane, to: TapLane): number {
   const events = (from.wantsInput ? POLLIN : 0) | (to.wantsOutput ? POLLOUT : 0);
   return poll.add(events === 0 ? -1 : fd, events);
 }
@@ -89,18 +89,18 @@ function add(poll: PollSet, fd: number, from: RelayLane, to: RelayLane): number 
  * A client and a server with a witness between them. When the server gives the client a twin
  * socket, the client gets one of ours in its place, so the witness sees what goes over it too.
  */
-export class RelaySession {
+export class TapSession {
   readonly number: number;
   readonly #witness: Witness;
-  readonly #main: Relay;
-  #twin: Relay | null = null;
+  readonly #main: Line;
+  #twin: Line | null = null;
   #negotiated = false;
 
   /** Takes both connected sockets over. */
   constructor(number: number, clientFd: number, serverFd: number, witness: Witness) {
     this.number = number;
     this.#witness = witness;
-    this.#main = new Relay(clientFd, serverFd, "main", this.#onMain.bind(this), true);
+    this.#main = new Line(clientFd, serverFd, "main", this.#onMain.bind(this), true);
   }
 
   #onMain(socket: MessageRecord["socket"], to: MessageRecord["to"], message: SeenMessage): void {
@@ -121,7 +121,7 @@ export class RelaySession {
     if (typeof answer === "number" || answer.twinFdIndex < 0) return;
     const [forClient, ours] = socketPair();
     const serverFd = this.#main.toClient.exchangeFd(answer.twinFdIndex, forClient);
-    if (serverFd >= 0) this.#twin = new Relay(ours, serverFd, "twin", this.#witness, false);
+    if (serverFd >= 0) this.#twin = new Line(ours, serverFd, "twin", this.#witness, false);
     else for (const fd of [forClient, ours]) new Channel(fd).close();
   }
 
