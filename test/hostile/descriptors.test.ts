@@ -99,7 +99,7 @@ describe("too many at once", () => {
         }
       });
     }
-    expect(server.victim.openFds).toBe(before);
+    expect(server.victim.openFds).toBeLessThanOrEqual(before);
   });
 });
 

@@ -29,6 +29,9 @@ import { Ferry, temporaryFolder, until } from "../support/ferry.ts";
 /** A server answers in far less; only a stuck one takes so long. Milliseconds. */
 export const patienceMs = 10_000;
 
+/** Looks in turn, 5 ms apart, that find as many descriptors open. */
+const steadyLooks = 20;
+
 export class Victim {
   readonly #ferry: Ferry;
   readonly #folder: { path: string; [Symbol.dispose](): void };
@@ -126,16 +129,28 @@ export class Victim {
     return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
   }
 
-  /** Waits until the number of open descriptors stays the same, and takes it for the idle one. */
+  /**
+   * Takes the number of open descriptors for the idle one. A server that serves a fresh client has
+   * closed what the one before it had; but that it closes the fresh one's, nothing tells of.
+   */
   async #settled(): Promise<void> {
-    let before = -1;
+    const clients = [...this.paths.keys()].map((place) => this.context(place));
+    for (const client of clients) client.open();
+    for (const client of clients) client.end();
+    let looks = 0;
+    this.#idleFds = this.openFds;
     await until(() => {
       const now = this.openFds;
-      const same = now === before;
-      before = now;
-      return same;
+      looks = now === this.#idleFds ? looks + 1 : 0;
+      this.#idleFds = now;
+      return looks === steadyLooks;
     }, "a steady number of descriptors");
-    this.#idleFds = before;
+  }
+
+  /** Waits until no more than the idle ones are open; fewer, and a look came too early. */
+  async #isIdle(): Promise<void> {
+    await until(() => this.openFds <= this.#idleFds, `at most ${this.#idleFds} descriptors`);
+    this.#idleFds = Math.min(this.#idleFds, this.openFds);
   }
 
   /** The server lives, every device serves a fresh client, and no descriptor was left behind. */
@@ -161,7 +176,7 @@ export class Victim {
       this.use(place);
       this.#save(place);
     }
-    await until(() => this.openFds === this.#idleFds, `exactly ${this.#idleFds} descriptors`);
+    await this.#isIdle();
     expect(this.#ferry.noise).toBe("");
   }
 
