@@ -40,8 +40,8 @@ function usesLine(config: Config): boolean {
 export async function lowerLine(id: string, server: DeviceServer, qemu: Qemu): Promise<void> {
   let line = await holdLine(server);
   if (line === null) {
-    if (usesLine((await probe(server)).config))
-      throw cannotMove(id, "nobody knows how its line is");
+    const { config } = await probe(server);
+    if (usesLine(config)) throw cannotMove(id, "nobody knows how its line is", useMessages);
     return;
   }
   for (let turn = 0; line?.up === true && turn < turnsMax; turn++) {
@@ -55,5 +55,8 @@ export async function lowerLine(id: string, server: DeviceServer, qemu: Qemu): P
   if (line?.up === true) throw cannotMove(id, "its interrupt line is up");
 }
 
-const cannotMove = (id: string, why: string): FerryError =>
-  new FerryError("pending", `${id} cannot move now: ${why}. Try again.`);
+/** What helps where nobody can tell how a line is. */
+const useMessages = "Have the guest use MSI or MSI-X.";
+
+const cannotMove = (id: string, why: string, hint = "Try again."): FerryError =>
+  new FerryError("pending", `${id} cannot move now: ${why}. ${hint}`);

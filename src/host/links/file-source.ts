@@ -67,10 +67,12 @@ export class FileSource implements Link {
       this.#say.push({ say: "commit", token: this.hello.token });
     }
     if (message?.say === "refuse") this.#refusal = message.sentence;
-    if (message?.say === "own") this.#say.push({ say: "released", token: this.hello.token });
     // A refusal after COMMIT is durable: the file is the owner again.
     if (message?.say === "refuse" && this.#taken) {
       await this.#rename(takenOf(this.#path), this.#path);
+    }
+    if (message?.say === "own" || message?.say === "refuse") {
+      this.#say.push({ say: "released", token: this.hello.token });
     }
     this.#wake();
   }

@@ -22,7 +22,7 @@ function ending(message: Message | undefined): FerryError | null {
 /**
  * A link with its messages: sends, waits for what may come next, shows that it is there and notices
  * when the other side does not. Reading stops when nobody asks for what was read, so a slow reader
- * slows the sender down. One that was cut off in a wait can only be closed.
+ * slows the sender down.
  */
 export class Conversation {
   readonly #link: Link;
@@ -33,6 +33,8 @@ export class Conversation {
   readonly #over = new AbortController();
   #lost: FerryError | null = null;
   #waiting: (() => void) | null = null;
+  /** Which wait is on: one that was cut off takes nothing. */
+  #turn = 0;
   #room: (() => void) | null = null;
   /** When the other side showed last that it is there; null while we do not look. */
   #heardMs: number | null = null;
@@ -78,6 +80,12 @@ export class Conversation {
     if (error !== null) throw error;
   }
 
+  /** Says what nothing depends on, if that can be done soon. */
+  async mention(message: Message): Promise<void> {
+    const wait = { what: `saying ${message.say.toUpperCase()}`, budgetMs: this.#budgets.pingMs };
+    await within(this.#clock, wait, this.send(message)).catch(() => {});
+  }
+
   /** Memory of DATA that nobody needs any more. */
   recycle(bytes: Uint8Array<ArrayBuffer>): void {
     this.#link.recycle?.(bytes);
@@ -90,17 +98,21 @@ export class Conversation {
     cancel?: AbortSignal,
   ): Promise<MessageOf<N>> {
     const what = `the other side's ${expected.map((each) => each.toUpperCase()).join(" or ")}`;
-    const message = await within(this.#clock, { what, budgetMs, cancel }, this.#take());
+    const wait = { what, budgetMs, cancel };
+    const taken = within(this.#clock, wait, this.#take());
+    const message = await taken.finally(() => this.#turn++);
     if (expected.some((each) => each === message.say)) return message as MessageOf<N>;
     throw ending(message) ?? this.#lose(`it said ${message.say.toUpperCase()} out of turn`);
   }
 
   async #take(): Promise<Message> {
+    const turn = this.#turn;
     while (this.#queue.length === 0) {
       if (this.#lost !== null) throw this.#lost;
       await new Promise<void>((resolve) => {
         this.#waiting = resolve;
       });
+      if (turn !== this.#turn) throw new Error("nobody waits for it any more");
     }
     this.#room?.();
     return this.#queue.shift() as Message;

@@ -24,8 +24,10 @@ export async function greet(
     goOn(cancel);
     return talk;
   } catch (thrown) {
-    talk.close();
     const code = thrown instanceof FerryError ? thrown.code : "";
+    // Nothing was decided here that anybody would ask for.
+    if (code === peerRefused) await talk.mention({ say: "released", token });
+    talk.close();
     if (code !== peerRefused && code !== peerAborted) throw thrown;
     throw new FerryError(peerRefused, `the target refuses ${port.name}: ${messageOf(thrown)}`);
   }

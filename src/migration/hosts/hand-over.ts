@@ -61,15 +61,16 @@ export class HandOver {
 
   /**
    * COMMIT was not said, and never will be: the device runs here. Done when that is written down;
-   * a process that ends before asks the target after its restart, which never has it.
+   * a process that ends before, which is false, asks the target after its restart.
    */
-  async takeBack(): Promise<void> {
+  async takeBack(): Promise<boolean> {
     const { tell, clock, budgets } = this.#parts;
     const isNoted = await this.#noting?.then(
       () => true,
       () => false,
     );
-    while (isNoted === true && !this.#settled && !this.#halt.signal.aborted) {
+    if (isNoted !== true) return true;
+    while (!this.#settled && !this.#halt.signal.aborted) {
       try {
         await this.#record("kept", "protocol");
         this.#settled = true;
@@ -78,6 +79,7 @@ export class HandOver {
         await clock.sleep(budgets.askLastMs, this.#halt.signal);
       }
     }
+    return this.#settled;
   }
 
   /** Says COMMIT and hears what came of it. Null when `halt` came first: then nothing changes. */

@@ -102,6 +102,7 @@ export class Reception {
     const outcome = await target.run();
     // Nothing was decided, and there is nothing that anybody could ask.
     if (target.fate === null && !target.undecided) this.#targets.delete(hello.token);
+    await target.hearReleased();
     return outcome;
   }
 

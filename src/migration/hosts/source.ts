@@ -132,7 +132,8 @@ export class Source implements Stage {
         },
       });
     } catch {
-      await this.#handOver.takeBack();
+      if (await this.#handOver.takeBack()) await this.#sayReleased();
+      this.#hangUp();
       return await this.#conclude("kept", `The device stays here: ${this.#why}`);
     }
     return await this.#concludeDecided();
@@ -159,13 +160,15 @@ export class Source implements Stage {
     if (phase === "freeze") this.#dropped = true;
   }
 
-  /** The last word on this link. A source that has said COMMIT says no ABORT. */
+  /** A source that has said COMMIT says no ABORT. */
   async #sayAbort(reason: string): Promise<void> {
-    const talk = this.#conversation;
-    if (this.#decided || talk === null) return;
-    const wait = { what: "saying ABORT", budgetMs: this.budgets.pingMs };
-    await within(this.clock, wait, talk.send({ say: "abort", reason })).catch(() => {});
-    talk.close();
+    if (!this.#decided) await this.#conversation?.mention({ say: "abort", reason });
+  }
+
+  /** The last word: what has become of the device is written down, and nobody will ask for it. */
+  async #sayReleased(): Promise<void> {
+    const talk = this.#settlement?.conversation ?? this.#conversation;
+    await talk?.mention({ say: "released", token: this.#request.token });
   }
 
   /** After a restart: the journal says `deciding`. Stands still until the sides have met. */
@@ -182,6 +185,8 @@ export class Source implements Stage {
     if (this.#settlement?.fate === "never") {
       const { sentence } = this.#settlement;
       await undoPhases(kept, this);
+      await this.#sayReleased();
+      this.#hangUp();
       return await this.#conclude("kept", `The device stays here. ${diedSince} ${sentence}`.trim());
     }
     await this.#leave();
@@ -238,7 +243,6 @@ export class Source implements Stage {
 
   /** Undoes `precheck`. */
   async letGo(): Promise<void> {
-    this.#hangUp();
     if (this.#claimed) await this.#parts.port.release();
     this.#claimed = false;
   }
@@ -348,9 +352,6 @@ export class Source implements Stage {
   async unseal(): Promise<void> {
     if (this.#sealed) await this.#parts.port.seal(false, this.#resets);
     this.#sealed = false;
-    const talk = this.#settlement?.conversation ?? null;
-    const { token } = this.#request;
-    if (talk !== null) await talk.send({ say: "released", token }).catch(() => {});
   }
 
   /**
@@ -359,10 +360,9 @@ export class Source implements Stage {
    */
   async #leave(): Promise<void> {
     const { port, tell } = this.#parts;
-    const { token } = this.#request;
     if (this.#settlement === null) return;
     const steps = [
-      async () => this.#settlement?.conversation?.send({ say: "released", token }).catch(() => {}),
+      () => this.#sayReleased(),
       async () => (this.#dropped ? port.still("drop") : null),
       () => port.reset(),
       async () => (this.#sealed ? port.seal(false, 0) : null),

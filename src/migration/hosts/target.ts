@@ -4,7 +4,7 @@ import { MigState, migStateName } from "../../spec/vfio.ts";
 import type { MigrationPort } from "../port.ts";
 import type { Budgets } from "./budgets.ts";
 import { type Clock, within } from "./clock.ts";
-import { type Conversation, linkLost } from "./conversation.ts";
+import { type Conversation, linkLost, peerAborted } from "./conversation.ts";
 import type { Outcome, Tell } from "./events.ts";
 import type { Journal, JournalRecord } from "./journal.ts";
 import type { MessageOf, PhaseTime } from "./link-messages.ts";
@@ -175,7 +175,6 @@ export class Target implements Stage {
   /** Undoes `offer`. */
   async letGo(): Promise<void> {
     if (this.fate === "own") return;
-    this.#talk.close();
     if (this.#claimed) await this.#parts.port.release();
     this.#claimed = false;
   }
@@ -278,13 +277,32 @@ export class Target implements Stage {
     return this.fate;
   }
 
-  /** The last word on this link; none while it is open who has the device. */
+  /** Nothing is said while it is open who has the device. */
   async #sayNo(sentence: string): Promise<void> {
-    if (this.undecided) return;
-    const wait = { what: "saying REFUSE", budgetMs: this.budgets.pingMs };
-    const said = this.#talk.send({ say: "refuse", sentence });
-    await within(this.clock, wait, said).catch(() => {});
-    this.#talk.close();
+    if (!this.undecided) await this.#talk.mention({ say: "refuse", sentence });
+  }
+
+  /**
+   * What does not come here is the source's to know: once it has said that it does, nobody asks
+   * after it. What was on its way meanwhile is let pass.
+   */
+  async hearReleased(): Promise<void> {
+    if (this.fate !== "never") return;
+    const wait = { what: "the other side's RELEASED", budgetMs: this.budgets.releaseMs };
+    await within(this.clock, wait, this.#untilReleased()).then(
+      () => this.#verdict.close(),
+      () => {},
+    );
+  }
+
+  async #untilReleased(): Promise<void> {
+    for (let say = ""; say !== "released"; ) {
+      const next = this.#talk.next(["data", "end", "commit", "released"], endless);
+      ({ say } = await next.catch((thrown: unknown) => {
+        if (thrown instanceof FerryError && thrown.code === peerAborted) return { say: "abort" };
+        throw thrown;
+      }));
+    }
   }
 
   async thaw(): Promise<void> {

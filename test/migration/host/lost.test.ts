@@ -207,29 +207,35 @@ describe("the record kept of the source, on a full disk", () => {
 });
 
 describe("an operator ends it at the target", () => {
-  it.each(["a state is expected", "VALIDATED is on its way"])(
-    "while %s: the device is the source's",
-    async (moment) => {
+  it.each([
+    ["a state is expected", null],
+    ["ACCEPT is on its way", "accept"],
+    ["the stream is on its way", "data"],
+    ["VALIDATED is on its way", "validated"],
+  ] as const)(
+    "while %s: the device is the source's, and nobody has to remember it",
+    async (_, message) => {
       const world = new World();
       watch(world);
       const end = (): void => {
         void world.reception.targets.get(token)?.abort("enough.");
       };
-      if (moment === "a state is expected") {
+      if (message === null) {
         world.disks.target.fault = (decision) => {
           if (decision === "expected") end();
           return null;
         };
       } else {
         world.mishap = once((said) => {
-          if (said === "validated") end();
+          if (said === message) end();
           return null;
-        }, "validated");
+        }, message);
       }
       expect(await world.move()).toMatchObject({ outcome: "kept", state: "RUNNING" });
       expect(await ownerOf(world)).toBe("source");
       expect(world.targetPort).toMatchObject({ guest: false, frozen: "none", master: "none" });
-      expect(world.decided("target")).toBe("never");
+      const decided = world.disks.target.records.map(({ decision }) => decision);
+      expect(decided).toEqual(["expected", "never", "done"]);
     },
   );
 });

@@ -4,6 +4,11 @@ import { defaultBudgets } from "../../../src/migration/hosts/budgets.ts";
 import { expectKept } from "./expect-kept.ts";
 import { World } from "./world.ts";
 
+/** The target has nothing to remember any more. */
+function expectNothingOpen(world: World): void {
+  expect(["none", "done"]).toContain(world.decided("target"));
+}
+
 describe("a refusal", () => {
   it.each([
     ["judge", "it has 8 queues, here are 4."],
@@ -19,6 +24,7 @@ describe("a refusal", () => {
     await world.settle();
     expectKept(world);
     expect(world.outcomes.target).toMatchObject([{ outcome: "kept" }]);
+    expectNothingOpen(world);
   });
 
   it.each(["claim", "still hold", "move STOP_COPY", "seal true"])(
@@ -31,6 +37,7 @@ describe("a refusal", () => {
       expect(outcome?.sentence).toContain("it does not answer.");
       await world.settle();
       expectKept(world);
+      expectNothingOpen(world);
     },
   );
 
@@ -53,6 +60,28 @@ describe("a refusal", () => {
       expectKept(world);
     },
   );
+
+  it("is remembered by the target until the source has written that it is kept", async () => {
+    const world = new World();
+    world.sourcePort.failures.set("seal true", "it does not answer.");
+    world.disks.source.fault = (decision) => (decision === "kept" ? "full" : null);
+    world.offers.put("alice");
+    void world.source().run();
+    await world.settle();
+    expectKept(world);
+    expect([world.decided("source"), world.decided("target")]).toEqual(["deciding", "never"]);
+  });
+
+  it("is remembered when the source does not say that it was heard", async () => {
+    const world = new World();
+    world.targetPort.failures.set("move STOP", "it makes no sense.");
+    world.mishap = (message) => (message === "released" ? "lose" : null);
+    expect(await world.move()).toMatchObject({ outcome: "kept" });
+    await world.settle();
+    expectKept(world);
+    expect(world.outcomes.target).toMatchObject([{ outcome: "kept" }]);
+    expect(world.decided("target")).toBe("never");
+  });
 
   it("is remembered beside the journal, and the oldest of more than 64 is not", async () => {
     const world = new World();
