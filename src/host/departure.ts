@@ -1,7 +1,8 @@
 import type { Budgets } from "../migration/hosts/budgets.ts";
 import type { Link } from "../migration/hosts/link.ts";
 import { ShowingPort } from "../migration/hosts/showing-port.ts";
-import { Source, type SourceParts, type SourceRequest } from "../migration/hosts/source.ts";
+import { Source } from "../migration/hosts/source.ts";
+import type { SourceParts, SourceRequest } from "../migration/hosts/source-parts.ts";
 import { StandingPort, standing } from "../migration/hosts/standing-port.ts";
 import type { Target } from "../migration/hosts/target.ts";
 import type { LinkFactory, Place } from "./links/link-factory.ts";

@@ -110,18 +110,16 @@ export class VmDevice {
   /** Stands still and shows what it wrote; behind the fence, so that nobody changes it any more. */
   async freeze(cancel: AbortSignal): Promise<void> {
     await this.move.goOn();
-    const saved = this.move.reaches("saved", undefined, cancel);
-    const [{ config }] = await Promise.all([probe(this.from), saved]);
-    this.#config = config;
+    await this.move.reaches("saved", undefined, cancel);
   }
 
   /**
    * What has to be known when its VM has arrived, once the device stands still at its source:
-   * `place` is where the guest has it now.
+   * `found` says where the guest has it now.
    */
-  async learn(source: Qemu, ecam: number, place: PciFunction): Promise<void> {
-    const config = this.#config;
-    if (config === null) throw notBegun();
+  async learn(source: Qemu, ecam: number, found: Promise<PciFunction>): Promise<void> {
+    const [{ config }, place] = await Promise.all([probe(this.from), found]);
+    this.#config = config;
     this.#place = place;
     const pendingAt = pendingPlace(config);
     if (pendingAt !== null) {

@@ -292,12 +292,10 @@ export class VmMove implements Stage {
     // A VMM has a turn of its loop for each command: what the devices have signalled last is in
     // the VM before the rest of it goes.
     const places = source.findFunctions(ids);
-    const learn = async (): Promise<void> => {
-      const found = await places;
-      await Promise.all(
-        all.map((device, index) => device.learn(source, this.#ecam, found[index] as PciFunction)),
-      );
-    };
+    const learn = all.map((device, index) => {
+      const place = places.then((found) => found[index] as PciFunction);
+      return device.learn(source, this.#ecam, place);
+    });
     const load = async (): Promise<void> => {
       await Promise.all(all.map(({ move }) => move.reaches("hand over", undefined, signal)));
       await this.#restorer.look();
@@ -307,7 +305,7 @@ export class VmMove implements Stage {
       source.reaches("completed", switchMs, signal),
       target.reaches("completed", switchMs, signal),
       load(),
-      learn(),
+      ...learn,
     ]);
   }
 

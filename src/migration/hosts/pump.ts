@@ -36,6 +36,8 @@ export class Pump {
 
   constructor(pieceBytes: number) {
     this.#pieceBytes = pieceBytes;
+    // It takes a while to get that much memory: by then a device may stand still.
+    for (let i = 0; i < firstAhead; i++) this.#rooms.push(new Uint8Array(pieceBytes));
   }
 
   get #room(): Bytes {

@@ -1,49 +1,23 @@
 import { FerryError, messageOf } from "../../base/errors.ts";
 import { handled } from "../../base/handled.ts";
 import { MigState, migStateName } from "../../spec/vfio.ts";
-import type { MigrationPort, MigrationStatus } from "../port.ts";
+import type { MigrationStatus } from "../port.ts";
 import type { Budgets } from "./budgets.ts";
 import { type Clock, within } from "./clock.ts";
 import { type Conversation, peerRefused } from "./conversation.ts";
 import type { Outcome, Tell } from "./events.ts";
 import { greet } from "./greeting.ts";
 import { HandOver, type Settlement } from "./hand-over.ts";
-import type { Journal, JournalRecord } from "./journal.ts";
-import type { Link } from "./link.ts";
+import type { JournalRecord } from "./journal.ts";
 import { dataBytesMax, type PhaseTime } from "./link-messages.ts";
 import { Pace } from "./pace.ts";
-import { type PausePoint, Pauses } from "./pause.ts";
+import { Pauses } from "./pause.ts";
 import { goOn, type Phase, runPhases, type Stage, tidyUp, undoPhases } from "./phases.ts";
-import { beginPrecopy, type PrecopyPolicy, runRounds } from "./precopy.ts";
+import { beginPrecopy, runRounds } from "./precopy.ts";
 import { Progress } from "./progress.ts";
 import { Pump } from "./pump.ts";
 import { expectFree, guestReset, heldTooLong, tooLate } from "./refusals.ts";
-
-/** What a source works with. */
-export interface SourceParts {
-  readonly port: MigrationPort;
-  readonly journal: Journal;
-  readonly clock: Clock;
-  readonly budgets: Budgets;
-  readonly tell: Tell;
-  /** Tidies this process's memory: said when no vCPU waits, so that it need not be later. */
-  readonly sweep: () => void;
-  /** A new link to the target. */
-  dial(): Promise<Link>;
-}
-
-/** Which migration it is and how it is to go. */
-export interface SourceRequest {
-  readonly token: string;
-  /** The target's name and address, for the journal. */
-  readonly peer: string;
-  readonly address: string;
-  readonly pki: string;
-  readonly policy: PrecopyPolicy;
-  readonly pauseBefore: readonly PausePoint[];
-  /** The VMM's vCPUs stand still already, or do so before the pause at `freeze` is ended. */
-  readonly vcpusStopped: boolean;
-}
+import type { SourceParts, SourceRequest } from "./source-parts.ts";
 
 /** The life of a migration on its source. All but the last can be undone; the last one decides. */
 const phases: ReadonlyArray<Phase<Source>> = [
