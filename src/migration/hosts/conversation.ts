@@ -80,10 +80,11 @@ export class Conversation {
     if (error !== null) throw error;
   }
 
-  /** Says what nothing depends on, if that can be done soon. */
+  /** Says what nothing depends on. A link that does not take it soon is given up. */
   async mention(message: Message): Promise<void> {
-    const wait = { what: `saying ${message.say.toUpperCase()}`, budgetMs: this.#budgets.pingMs };
-    await within(this.#clock, wait, this.send(message)).catch(() => {});
+    const late = this.#clock.after(this.#budgets.pingMs, () => this.close());
+    await this.send(message).catch(() => {});
+    late();
   }
 
   /** Memory of DATA that nobody needs any more. */

@@ -1,6 +1,7 @@
 /** Why a device stays where it is, and that it does. */
 import { describe, expect, it } from "vitest";
 import { defaultBudgets } from "../../../src/migration/hosts/budgets.ts";
+import { MigState } from "../../../src/spec/vfio.ts";
 import { expectKept } from "./expect-kept.ts";
 import { World } from "./world.ts";
 
@@ -60,6 +61,16 @@ describe("a refusal", () => {
       expectKept(world);
     },
   );
+
+  it("that the link does not take keeps nobody waiting for longer than a ping", async () => {
+    const world = new World();
+    world.sourcePort.state = new Uint8Array(400);
+    world.targetPort.before = (asked) => (asked === "write" ? new Promise(() => {}) : undefined);
+    world.offers.put("alice");
+    void world.source().run();
+    await world.clock.pass(defaultBudgets.holdMs + defaultBudgets.pingMs + 100);
+    expect(world.sourcePort).toMatchObject({ now: MigState.running, frozen: "none", guest: true });
+  });
 
   it("is remembered by the target until the source has written that it is kept", async () => {
     const world = new World();
