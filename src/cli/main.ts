@@ -3,7 +3,8 @@ import { report } from "./output.ts";
 import { createProgram } from "./program.ts";
 
 try {
-  await createProgram().parseAsync();
+  const program = await createProgram(process.argv.slice(2));
+  await program.parseAsync();
 } catch (thrown) {
   process.exitCode = report(thrown, process.argv.includes("--json"));
 }

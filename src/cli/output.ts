@@ -58,6 +58,12 @@ export const print = (line: string): boolean => writeAll(standardOutput, `${line
 /** Writes a value as one line of JSON. */
 export const printJson = (value: unknown): boolean => print(JSON.stringify(value));
 
+/** How help and complaints about the command line are written. */
+export const helpOutput = {
+  writeOut: (text: string): boolean => writeAll(standardOutput, text),
+  writeErr: (text: string): boolean => writeAll(standardError, text),
+};
+
 /** Says why the command ends as it does, and with what code; a stack only for our own mistakes. */
 export function report(thrown: unknown, asJson: boolean): ExitCode {
   if (thrown instanceof CommanderError) {

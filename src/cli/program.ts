@@ -1,49 +1,46 @@
 import { Command } from "commander";
 import { ownVersion } from "../host/version.ts";
-import { addConform } from "./conform.ts";
-import { addDemo } from "./demo.ts";
-import { addMigrate } from "./migrate.ts";
-import { addPki } from "./pki.ts";
-import { addProbe } from "./probe.ts";
-import { addRead } from "./read.ts";
-import { addRelay } from "./relay.ts";
-import { addServe } from "./serve.ts";
-import { addState } from "./state.ts";
-import { addSwap } from "./swap.ts";
-import { addTrace } from "./trace.ts";
-import { addUpgrade } from "./upgrade.ts";
-import { addVm } from "./vm.ts";
-import { addWorkload } from "./workload.ts";
-import { addWrite } from "./write.ts";
+import { helpOutput } from "./output.ts";
 
 const exitCodes = `
 Exit codes: 0 it is done; 1 what was asked for failed; 2 the command line makes no sense.`;
 
-/** The command line: one verb a file. It throws where it ends early, so that `main` says why. */
-export function createProgram(): Command {
+type AddVerb = (program: Command) => void;
+
+/** The verbs, in the order in which they are shown, one a file. */
+const verbs: Readonly<Record<string, () => Promise<AddVerb>>> = {
+  serve: async () => (await import("./serve.ts")).addServe,
+  upgrade: async () => (await import("./upgrade.ts")).addUpgrade,
+  probe: async () => (await import("./probe.ts")).addProbe,
+  read: async () => (await import("./read.ts")).addRead,
+  write: async () => (await import("./write.ts")).addWrite,
+  trace: async () => (await import("./trace.ts")).addTrace,
+  conform: async () => (await import("./conform.ts")).addConform,
+  demo: async () => (await import("./demo.ts")).addDemo,
+  workload: async () => (await import("./workload.ts")).addWorkload,
+  state: async () => (await import("./state.ts")).addState,
+  pki: async () => (await import("./pki.ts")).addPki,
+  migrate: async () => (await import("./migrate.ts")).addMigrate,
+  swap: async () => (await import("./swap.ts")).addSwap,
+  relay: async () => (await import("./relay.ts")).addRelay,
+  vm: async () => (await import("./vm.ts")).addVm,
+};
+
+/**
+ * The command line that reads `args`. When they begin with a verb the others are left out: to load
+ * all of them takes longer than to do what most do. It throws where it ends early, so that `main`
+ * says why.
+ */
+export async function createProgram(args: readonly string[] = []): Promise<Command> {
   const program = new Command("ferry")
     .description("PCI devices served from user space over vfio-user, built to be live-migrated")
     .version(ownVersion)
+    .configureOutput(helpOutput)
     .exitOverride()
     .showHelpAfterError("(see ferry --help)")
     .addHelpText("after", exitCodes);
-  for (const add of [
-    addServe,
-    addUpgrade,
-    addProbe,
-    addRead,
-    addWrite,
-    addTrace,
-    addConform,
-    addDemo,
-    addWorkload,
-    addState,
-    addPki,
-    addMigrate,
-    addSwap,
-    addRelay,
-    addVm,
-  ])
-    add(program);
+  const named = Object.entries(verbs).filter(([verb]) => verb === args[0]);
+  const shown = named.length > 0 ? named : Object.entries(verbs);
+  for (const [, load] of shown) (await load())(program);
   return program;
 }

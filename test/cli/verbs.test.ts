@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Connection } from "../../src/client/connection.ts";
 import { connectWhenFree } from "../client/connect-when-free.ts";
 import { Ferry, temporaryFolder } from "../support/ferry.ts";
-import { ferry } from "./run.ts";
+import { ferry, Running } from "./run.ts";
 
 const folder = temporaryFolder();
 const helloPath = join(folder.path, "hello.sock");
@@ -159,6 +159,12 @@ describe("the exit code", () => {
       expect(output).toMatch(new RegExp(`Examples:\n {2}\\$ ferry ${verb}`));
       expect(output).toMatch(/--json/);
     }
+  });
+
+  it("0 for help of which nobody reads the rest", async () => {
+    const help = new Running(["--help"]);
+    help.child.stdout?.destroy();
+    expect(await help.result).toMatchObject({ code: 0, errors: "" });
   });
 
   it("0 for the version, which is package.json's", async () => {

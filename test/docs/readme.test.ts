@@ -23,7 +23,7 @@ function verbsOf(command: Command, above: readonly string[] = []): Verb[] {
   const below = command.commands.flatMap((each) => verbsOf(each, words));
   return [{ words: words.join(" "), options }, ...below];
 }
-const verbs = verbsOf(createProgram());
+const verbs = verbsOf(await createProgram());
 
 /** The verb that a command line names, with the most words. */
 const verbOf = (line: string): Verb | undefined =>

@@ -78,9 +78,9 @@ test("an abstract name is one too, and a manager that does not listen holds up n
   }
 });
 
-test("the units that are shipped use verbs and options that are there", () => {
+test("the units that are shipped use verbs and options that are there", async () => {
   const folder = new URL("../../systemd/", import.meta.url);
-  const { commands } = createProgram();
+  const { commands } = await createProgram();
   const lines = readdirSync(folder)
     .flatMap((name) => readFileSync(new URL(name, folder), "utf8").split("\n"))
     .filter((line) => /^Exec\w+=/.test(line));
