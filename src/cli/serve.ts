@@ -4,7 +4,7 @@ import { FerryError, messageOf } from "../base/errors.ts";
 import { listenersMax } from "../host/acceptor.ts";
 import { controlPathOf } from "../host/control-line.ts";
 import { ControlSocket } from "../host/control-socket.ts";
-import { markAlone } from "../host/garbage.ts";
+import { collectFrugally } from "../host/garbage.ts";
 import { type Berth, Host } from "../host/host.ts";
 import { formatAddress } from "../host/links/address.ts";
 import { type FarDevice, serveFar } from "../host/links/far.ts";
@@ -106,7 +106,7 @@ export async function serve(
   if (far === null) checkRemote(options);
   const log = makeLog(options.json === true);
   let freed: () => void = () => {};
-  markAlone();
+  collectFrugally();
   const host = new Host({
     claimed: (name) => log.info({ device: name }, "client connected"),
     released: (name) => {

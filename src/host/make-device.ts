@@ -1,10 +1,8 @@
 import { performance } from "node:perf_hooks";
 import { FerryError } from "../base/errors.ts";
-import { RelayDevice } from "../client/relay-device.ts";
-import { PciModel } from "../device/pci-model.ts";
 import type { VfioDevice } from "../device/vfio-device.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
-import type { DriverKind } from "../migration/driver.ts";
+import type { Compatibility, DriverKind } from "../migration/driver.ts";
 import { isNative, NativeDriver } from "../migration/drivers/native.ts";
 import { identityOf } from "../migration/identity.ts";
 import { Migratable } from "../migration/migratable.ts";
@@ -24,6 +22,16 @@ interface DeviceModule {
   planes?(options: Readonly<Record<string, string>>): Planes;
   readonly options?: Readonly<Record<string, unknown>>;
 }
+
+/** What a device of ours shows beyond that, known by what it has: most threads need few kinds. */
+interface OwnDevice extends VfioDevice {
+  readonly memory: GuestMemory;
+  /** Of a device that another host serves: what that one says of it. */
+  readonly compatibility?: Compatibility | null;
+}
+
+const isOwn = (device: VfioDevice): device is OwnDevice =>
+  (device as Partial<OwnDevice>).memory instanceof GuestMemory;
 
 /** What a module of a migration driver exports. */
 interface DriverModule {
@@ -61,8 +69,7 @@ function planesOf(spec: DeviceSpec, { create, planes }: DeviceModule): Planes {
     throw new FerryError("no-device", `${spec.name} exports no function create(options).`);
   }
   const device = create(spec.options);
-  const knows = device instanceof PciModel || device instanceof RelayDevice;
-  const memory = knows ? device.memory : new GuestMemory();
+  const memory = isOwn(device) ? device.memory : new GuestMemory();
   return { guest: device, control: device, memory };
 }
 
@@ -76,7 +83,7 @@ async function driverFor(spec: DeviceSpec, planes: Planes, hasControl: boolean) 
     if (kind !== undefined) return kind.create(planes);
     if (!isNative(planes.guest)) return null;
     const { guest } = planes;
-    return new NativeDriver(planes, guest instanceof RelayDevice ? guest.compatibility : null);
+    return new NativeDriver(planes, isOwn(guest) ? (guest.compatibility ?? null) : null);
   }
   const kind = await loadKind(spec.driver);
   if (fits(kind)) return kind.create(planes);
