@@ -205,7 +205,11 @@ export const MailboxCommand = {
   receiveMessage: 0xd,
   /** Finishes what is under way and begins nothing more. For who migrates the function. */
   pause: 0xe,
-  /** Fills the window on a queue, or takes what it shows: by the control mailbox only. */
+  /**
+   * By the control mailbox only. Fills the window on the first queue from this one on of which
+   * there is anything to say, and gives its number, one that there is not if there is none; or
+   * takes what the window shows, for this queue.
+   */
   queueWindow: 0x80,
   /** The same for the window on the function. */
   functionWindow: 0x81,

@@ -15,6 +15,7 @@ import {
   QueueEntry,
 } from "../../../src/migration/drivers/hisi-acc/sections.ts";
 import { AccVfData } from "../../../src/spec/acc-vf-data.ts";
+import { Qm } from "../../../src/spec/hisi-qm.ts";
 import { QueueFlags, WindowFlags } from "../../../src/spec/hisi-qm-control.ts";
 import { MigState } from "../../../src/spec/vfio.ts";
 import { at, command } from "../../devices/hisi-acc/qm/driver.ts";
@@ -196,6 +197,33 @@ describe("the control half", () => {
     expect(set(0x8480, 0x80, 0x81), "flags").toBe(1);
     expect(set(0x8484, 0x40, 0x81), "faults").toBe(1);
     expect(set(0x8490, 5, 0x81), "messages").toBe(1);
+  });
+
+  it("shows the queues that there are, and of a thousand others nothing is asked", () => {
+    const { host } = boot(new Host("own", { queues: 1024 }), [
+      [3, 4],
+      [900, 5],
+    ]);
+    const begun = host.accesses.length;
+    const saved = savedSections(host).get(queues)?.bytes ?? new Uint8Array();
+    const view = new DataView(saved.buffer, saved.byteOffset, saved.length);
+    const numbers = [0, 1].map((place) => QueueEntry.get(view, place * QueueEntry.size).number);
+    expect(numbers).toEqual([3, 900]);
+    expect(host.accesses.length - begun).toBeLessThan(300);
+  });
+
+  it("that shows a queue once more is none", () => {
+    const { host } = boot(new Host("own"));
+    const { read } = host.control.device;
+    host.control.device.read = (...access) => {
+      const result = read.apply(host.control.device, access);
+      const [, offset, bytes, place, count] = access;
+      // The number of the queue that a command of the control half has shown.
+      if (offset === Qm.at.CONTROL_MAILBOX && count === 16) bytes[place + 4] = 0;
+      return result;
+    };
+    expect(host.move(stopCopy)).toMatchObject({ result: -errno.EIO });
+    expect(host.device.migrationState).toBe(stop);
   });
 
   it("is not there on silicon, and a guest has neither", () => {

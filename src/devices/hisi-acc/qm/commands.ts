@@ -201,7 +201,10 @@ export class Commands {
   }
 
   queueWindow({ queue, get }: MailboxRequest): number {
-    return this.#parts.window.queue(queue, get);
+    const { window } = this.#parts;
+    if (!get) return window.takeQueue(queue);
+    this.resultLow = window.showQueue(queue);
+    return 0;
   }
 
   functionWindow({ get }: MailboxRequest): number {

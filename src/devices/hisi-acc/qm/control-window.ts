@@ -57,21 +57,33 @@ export class ControlWindow {
     return (state.is(flag.held) ? hold : 0) | (state.is(flag.still) ? still : 0);
   }
 
-  /** Shows a queue, or takes what is shown for it. */
-  queue(queue: number, show: boolean): number {
+  /** Shows the first queue from this one on of which there is anything to say; `count` for none. */
+  showQueue(from: number): number {
+    const { contexts } = this.#parts;
+    const queue = contexts.firstKnown(from);
+    if (queue === contexts.count) return queue;
+    this.#record.set(contexts.record(queue));
+    this.#passAll(true);
+    return queue;
+  }
+
+  /** Takes what is shown for a queue. */
+  takeQueue(queue: number): number {
     const { contexts, requests, state } = this.#parts;
     if (queue >= contexts.count) return -errno.EINVAL;
+    if (!state.is(flag.still)) return -errno.EBUSY;
+    this.#passAll(false);
+    requests.abandon(queue);
+    return contexts.replace(queue, this.#record);
+  }
+
+  #passAll(show: boolean): void {
     const { sqc, cqc, flags } = QueueRecord.offset;
-    if (show) this.#record.set(contexts.record(queue));
     for (let index = 0; index < contextDwords; index++) {
       this.#pass("QUEUE_SQC", index, sqc + 4 * index, show);
       this.#pass("QUEUE_CQC", index, cqc + 4 * index, show);
     }
     this.#pass("QUEUE_FLAGS", 0, flags, show);
-    if (show) return 0;
-    if (!state.is(flag.still)) return -errno.EBUSY;
-    requests.abandon(queue);
-    return contexts.replace(queue, this.#record);
   }
 
   #pass(

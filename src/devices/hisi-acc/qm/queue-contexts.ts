@@ -297,6 +297,13 @@ export class QueueContexts {
     return queue * QueueRecord.size + cqcAt;
   }
 
+  /** The first queue from this one on that is not as after a reset; `count` when there is none. */
+  firstKnown(from: number): number {
+    let queue = from;
+    while (queue < this.count && this.#u32(queue, at.flags) === 0) queue++;
+    return Math.min(queue, this.count);
+  }
+
   /** The queue is as after a reset. */
   forget(queue: number): void {
     this.bytes.fill(0, queue * QueueRecord.size, (queue + 1) * QueueRecord.size);

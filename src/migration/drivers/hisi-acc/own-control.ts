@@ -73,13 +73,16 @@ export class OwnControl implements ControlPath {
   *find(): Step {
     const { port, queueCount, sqeShift } = this.#parts;
     const queues: QueueState[] = [];
-    for (let number = 0; number < queueCount; number++) {
-      if (number % queuesPerTurn === queuesPerTurn - 1) yield;
+    for (let next = 0; next < queueCount; ) {
+      if (queues.length % queuesPerTurn === queuesPerTurn - 1) yield;
       const command = MailboxCommand.queueWindow;
-      const result = yield* this.mailbox.run({ command, queue: number, get: true });
+      const result = yield* this.mailbox.run({ command, queue: next, get: true });
       if (result < 0) return result;
+      const number = this.mailbox.resultLow;
+      if (number >= queueCount) break;
+      if (number < next) return -errno.EIO;
+      next = number + 1;
       const flags = port.read("QUEUE_FLAGS");
-      if (flags === 0) continue;
       const sqc = port.readRow("QUEUE_SQC", contextDwords);
       const cqc = port.readRow("QUEUE_CQC", contextDwords);
       queues.push(sentQueue({ number, flags, sqc, cqc }, sqeShift));
