@@ -10,10 +10,9 @@ import type { Planes } from "../migration/planes.ts";
 import type { DeviceSpec } from "./mail.ts";
 
 /** The vendors' drivers that come with the project: a thread that needs none loads none. */
-async function builtIn(): Promise<readonly DriverKind[]> {
-  const { hisiAcc } = await import("../migration/drivers/hisi-acc/driver.ts");
-  return [hisiAcc];
-}
+const builtIn: ReadonlyMap<string, () => Promise<DriverKind>> = new Map([
+  ["hisi-acc", async () => (await import("../migration/drivers/hisi-acc/driver.ts")).hisiAcc],
+]);
 
 /** What a device's module exports. */
 interface DeviceModule {
@@ -79,7 +78,8 @@ async function driverFor(spec: DeviceSpec, planes: Planes, hasControl: boolean) 
   const fits = ({ ids }: DriverKind): boolean =>
     ids.some(([ofVendor, ofDevice]) => ofVendor === vendor && ofDevice === device);
   if (spec.driver === undefined) {
-    const kind = hasControl ? (await builtIn()).find(fits) : undefined;
+    const kinds = hasControl ? [...builtIn.values()].map((load) => load()) : [];
+    const kind = (await Promise.all(kinds)).find(fits);
     if (kind !== undefined) return kind.create(planes);
     if (!isNative(planes.guest)) return null;
     const { guest } = planes;
@@ -99,7 +99,7 @@ async function importDriver(name: string): Promise<DriverModule> {
     return (await import(name)) as DriverModule;
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw thrown;
-    const known = (await builtIn()).map((each) => each.name).join(", ");
+    const known = [...builtIn.keys()].join(", ");
     throw new FerryError(
       "no-driver",
       `no migration driver ${name}: it is neither built in (${known}), a package, nor a file.`,
@@ -109,8 +109,8 @@ async function importDriver(name: string): Promise<DriverModule> {
 
 /** A driver by its name, or from a module that exports `kind`. */
 async function loadKind(name: string): Promise<DriverKind> {
-  const known = (await builtIn()).find((each) => each.name === name);
-  if (known !== undefined) return known;
+  const known = builtIn.get(name);
+  if (known !== undefined) return await known();
   const { kind } = await importDriver(name);
   if (kind !== undefined) return kind;
   throw new FerryError("no-driver", `${name} exports no migration driver, that is, no kind.`);
