@@ -59,7 +59,7 @@ export class Child {
   locks(path: string, byte: number): boolean {
     const { ino } = statSync(path);
     const folder = `/proc/${this.pid}/fdinfo`;
-    const all = readdirSync(folder).map((name) => readFileSync(`${folder}/${name}`, "latin1"));
+    const all = readdirSync(folder).map((name) => told(`${folder}/${name}`));
     const ofThis = new RegExp(`^lock:.*:${ino} (\\d+) (\\d+)$`, "gm");
     const ranges = [...all.join("").matchAll(ofThis)].map((match) => match.slice(1).map(Number));
     return ranges.some(([first = 0, last = 0]) => first <= byte && byte <= last);
@@ -92,11 +92,15 @@ export function processesWith(name: string): string[] {
   return pids.map(commandLine).filter((line) => line.includes(name));
 }
 
-/** A process may end between the listing and the look at it. */
-function commandLine(pid: string): string {
+const commandLine = (pid: string): string => told(`/proc/${pid}/cmdline`).replaceAll("\0", " ");
+
+/** What is told of a process or a descriptor; nothing of one that has gone since. */
+function told(path: string): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
-  } catch {
-    return "";
+    return readFileSync(path, "latin1");
+  } catch (thrown) {
+    const { code = "" } = thrown as NodeJS.ErrnoException;
+    if (["ENOENT", "ESRCH"].includes(code)) return "";
+    throw thrown;
   }
 }
