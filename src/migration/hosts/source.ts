@@ -97,16 +97,19 @@ export class Source implements Stage {
 
   /** Moves the device, or brings it back; says what came of it. It never rejects. */
   async run(): Promise<Outcome> {
+    let keeping = Promise.resolve(false);
     try {
       await runPhases(phases, this, {
         before: (phase) => this.#pause(phase),
         failed: async (thrown) => {
           this.#why = await this.#causeOf(thrown);
           await this.#sayAbort(this.#why);
+          // By the time that the device runs it is written down, if it can be.
+          keeping = handled(this.#handOver.takeBack());
         },
       });
     } catch {
-      if (await this.#handOver.takeBack()) await this.#sayReleased();
+      if (await keeping) await this.#sayReleased();
       this.#hangUp();
       return await this.#conclude("kept", `The device stays here: ${this.#why}`);
     }
@@ -294,6 +297,7 @@ export class Source implements Stage {
     });
     goOn(signal);
     await this.#talk.send({ say: "end", bytes: this.bytes });
+    goOn(signal);
     this.#handOver.prepare();
     await this.#talk.next(["validated"], budgets.transferMs, signal);
   }

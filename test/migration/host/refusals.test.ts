@@ -72,6 +72,17 @@ describe("a refusal", () => {
     expect(world.sourcePort).toMatchObject({ now: MigState.running, frozen: "none", guest: true });
   });
 
+  it("is written down when the device runs again", async () => {
+    const world = new World();
+    world.targetPort.failures.set("move STOP", "it makes no sense.");
+    const decided: string[] = [];
+    world.sourcePort.before = (asked) => {
+      if (asked === "still none") decided.push(world.decided("source"));
+    };
+    await world.move();
+    expect(decided).toEqual(["kept"]);
+  });
+
   it("is remembered by the target until the source has written that it is kept", async () => {
     const world = new World();
     world.sourcePort.failures.set("seal true", "it does not answer.");
