@@ -227,6 +227,7 @@ export class QueueManager extends PciModel {
       requests: this.#requests.inFlight > 0,
       events: contexts.some(event | error) || this.#function.is(eqOverflow),
       loads: contexts.some(load),
+      overwriting: this.#requests.overwriting,
     });
   }
 

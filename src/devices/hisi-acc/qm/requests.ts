@@ -119,6 +119,14 @@ export class Requests {
     return this.#used.length;
   }
 
+  /** Do messages write output of a request over its input? It could not be served again. */
+  get overwriting(): boolean {
+    return this.#used.some(this.#overwrites);
+  }
+
+  readonly #overwrites = ({ queue, abandoned }: Slot): boolean =>
+    !abandoned && this.#parts.contexts.is(queue, flag.torn);
+
   /** Has the queue a request under way? */
   busy(queue: number): boolean {
     return this.#busy[queue] !== 0;

@@ -134,9 +134,10 @@ export class Tables {
       state.addFault(FunctionFaults.mask.eventMemory);
       return;
     }
-    const installed = contexts.installSq(queue, this.#sqc, true) === 0;
-    if (!installed || contexts.installCq(queue, this.#cqc, true) < 0) contexts.forget(queue);
-    else requests.kick(queue);
+    // Its guest may have got no further than the one context when it moved.
+    contexts.installSq(queue, this.#sqc, true);
+    contexts.installCq(queue, this.#cqc, true);
+    requests.kick(queue);
   }
 
   /** Starts anew what the state says was under way, after it was aborted or replaced. */

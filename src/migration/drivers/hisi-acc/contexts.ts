@@ -135,20 +135,24 @@ export function queueProblem(
 const zeroProblem = (dwords: readonly number[]): string | null =>
   isZero(dwords) ? null : "it is not installed, but not empty";
 
-/** A queue as it lies in the tables in guest memory; null when there is none. */
+/**
+ * A queue as it lies in the tables in guest memory; null when there is none. A guest that sets it
+ * up gives one context after the other: there may be one without the other.
+ */
 export function queueOfTables(
   number: number,
   sqcDwords: readonly number[],
-  cqc: readonly number[],
+  cqcDwords: readonly number[],
   shift: number,
 ): QueueState | null {
   const { disabled } = SqcW13.mask;
   const w13 = sqcDwords[disabledDword] as number;
-  const sqc = sqcDwords.with(disabledDword, (w13 & ~(disabled << 16)) >>> 0);
-  const stopped = sqc[disabledDword] !== w13;
-  const flags = QueueFlags.pack({ sq: true, cq: true, stopped });
-  const queue = { number, flags, sqc: [...sqc], cqc: [...cqc] };
-  return queueProblem(queue, shift) === null ? queue : null;
+  const enabled = sqcDwords.with(disabledDword, (w13 & ~(disabled << 16)) >>> 0);
+  const sq = sqcProblem(enabled, number, shift) === null;
+  const cq = cqcProblem(cqcDwords) === null;
+  if (!sq && !cq) return null;
+  const flags = QueueFlags.pack({ sq, cq, stopped: sq && enabled[disabledDword] !== w13 });
+  return { number, flags, sqc: sq ? enabled : noContext, cqc: cq ? [...cqcDwords] : noContext };
 }
 
 /** The SQ context as it is written to the table: there `stopped` is a bit of its own. */

@@ -12,6 +12,7 @@ import type { AccState, FunctionState, QueueState } from "./sections.ts";
 import { atMost, writeBack } from "./write-back.ts";
 
 const { hold, still } = Qm.bits.STANDSTILL.mask;
+const { overwriting } = Qm.bits.ACTIVE.mask;
 const { executing, writingBack, writtenBack } = WindowFlags.mask;
 const contextDwords = contextBytes / 4;
 
@@ -19,6 +20,8 @@ const contextDwords = contextBytes / 4;
 export const finishMs = 1000;
 /** The same for writing contexts back, which nothing here depends on. */
 export const writeBackMs = 250;
+/** The same for output that is being written over its own input, which cannot be served again. */
+export const overwriteMs = 500;
 /** Queues that are read or installed in one turn. */
 const queuesPerTurn = 64;
 
@@ -60,6 +63,8 @@ export class OwnControl implements ControlPath {
     const { port } = this.#parts;
     this.#guestsWriteBack = port.read("FUNCTION_FLAGS") & (writingBack | writtenBack);
     this.#tablesWritten = (yield* atMost(writeBack(port), writeBackMs, now)) === 0;
+    // Last, and nothing between it and the standstill: requests under way may come to it any time.
+    yield* atMost(this.#overwritten(), overwriteMs, now);
     return this.#stand(hold | still);
   }
 
@@ -67,6 +72,12 @@ export class OwnControl implements ControlPath {
   *#finished(): Step {
     const { port } = this.#parts;
     while (port.read("ACTIVE") !== 0 && port.result === 0) yield;
+    return port.result;
+  }
+
+  *#overwritten(): Step {
+    const { port } = this.#parts;
+    while ((port.read("ACTIVE") & overwriting) !== 0 && port.result === 0) yield;
     return port.result;
   }
 

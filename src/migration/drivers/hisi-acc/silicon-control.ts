@@ -10,7 +10,7 @@ import { Mailbox } from "./mailbox.ts";
 import type { AccState, QueueState } from "./sections.ts";
 import { writeBack } from "./write-back.ts";
 
-const both = QueueFlags.mask.sq | QueueFlags.mask.cq;
+const either = QueueFlags.mask.sq | QueueFlags.mask.cq;
 const { event, error } = QueueFlags.mask;
 const { loads } = Qm.bits.ACTIVE.mask;
 const { executing, writtenBack, eqOverflow } = WindowFlags.mask;
@@ -93,8 +93,6 @@ export class SiliconControl implements ControlPath {
   lacks({ data, queues, function: entry }: AccState): string | null {
     const untold = queues?.find(({ flags }) => (flags & (event | error)) !== 0);
     if (untold !== undefined) return `section queues: queue ${untold.number} has more to tell`;
-    const part = queues?.find(({ flags }) => (flags & both) !== 0 && (flags & both) !== both);
-    if (part !== undefined) return `section queues: queue ${part.number} has one context of two`;
     const some = (queues?.length ?? 0) > 0;
     const without = data?.sqcTable === 0 || data?.cqcTable === 0;
     if (some && without) return "section queues: they have no tables";
@@ -118,7 +116,7 @@ export class SiliconControl implements ControlPath {
     const sqc = new GuestTable(memory, data.sqcTable, queueCount);
     const cqc = new GuestTable(memory, data.cqcTable, queueCount);
     for (const queue of queues) {
-      if ((queue.flags & both) !== both) continue;
+      if ((queue.flags & either) === 0) continue;
       const result =
         (yield* sqc.write(queue.number, sqcOfTables(queue))) ||
         (yield* cqc.write(queue.number, queue.cqc));
