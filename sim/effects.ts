@@ -56,9 +56,9 @@ const restart = (host: Host): void => {
 
 /** What the device depends on fails for a while. */
 const upset = (which: "from" | "to") => (world: World, trip: Trip) => {
-  const { model } = trip[which].machine;
-  model.upset(world.random);
-  later(world, () => model.calm());
+  const { machine } = trip[which];
+  machine.upset();
+  later(world, () => machine.calm());
 };
 
 const onWire = (act: (wire: Wire, world: World) => void) => {

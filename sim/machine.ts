@@ -140,6 +140,16 @@ export class Machine {
     return this.#rig.model;
   }
 
+  /** What the device depends on fails, unless its process has died meanwhile. */
+  upset(): void {
+    if (this.#rig.machine === this) this.model.upset(this.world.random);
+  }
+
+  /** It works again. */
+  calm(): void {
+    if (this.#rig.machine === this) this.model.calm();
+  }
+
   get connected(): boolean {
     return this.#rig.session.connected;
   }

@@ -1,5 +1,5 @@
 import type { ComputeService, GuestReader, Outcome } from "../../src/devices/hisi-acc/engine.ts";
-import type { ComputePort } from "../../src/devices/hisi-acc/qm/requests.ts";
+import type { ComputePort } from "../../src/devices/hisi-acc/qm/compute-port.ts";
 import { Sec2Engine } from "../../src/devices/hisi-acc/sec2/engine.ts";
 import type { Life } from "../kind.ts";
 

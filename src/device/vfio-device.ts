@@ -209,6 +209,11 @@ export interface VfioDevice {
   wire?(wiring: Wiring): number;
 
   /**
+   * Begins nothing more, as it is about to be parked; or goes on. True when parking would end
+   * nothing that cannot run again, such as output that is being written over its own input.
+   */
+  rest?(on: boolean): boolean;
+  /**
    * Lets go of mappings and interrupt wiring for a successor in another process: nothing is closed,
    * in-flight DMA is ended so that it runs again. Null when this device cannot be parked, or not
    * now: while migration data is copied, or a dirty log is on.

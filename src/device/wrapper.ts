@@ -103,6 +103,9 @@ export class Wrapper implements VfioDevice {
   wire(wiring: Wiring): number {
     return this.inner.wire?.(wiring) ?? -errno.EOPNOTSUPP;
   }
+  rest(on: boolean): boolean {
+    return this.inner.rest?.(on) ?? true;
+  }
   park(): Wiring | null {
     return this.inner.park();
   }

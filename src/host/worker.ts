@@ -35,13 +35,42 @@ const mailWaits = (): boolean =>
 /** From here on the thread may block: whoever posts after this look has to wake it. */
 const interrupted = (): boolean => {
   Atomics.store(words, ControlWord.blocks, 1);
-  return mailWaits();
+  return mailWaits() || mayPark();
 };
 const session = new Session(device, interrupted, () => performance.now());
 const desk = new MigrationDesk(device.name, made.migratable, session);
 const idle = new IdleTurns(device);
 const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [], files: [] };
 let stopped = false;
+/** How long output may take that is being written over its own input. */
+const restMsMax = 500;
+/** Who waits for the device to be parked, and how long at most. */
+let parking: { readonly reply: Reply; readonly untilMs: number } | null = null;
+
+/**
+ * Parks the device as soon as that ends nothing that could not run again; a client that takes no
+ * output keeps nobody waiting.
+ */
+function parkSoon(reply: Reply): void {
+  parking = { reply, untilMs: performance.now() + restMsMax };
+  session.waits = false;
+}
+
+function mayPark(): boolean {
+  if (parking === null) return false;
+  const rests = !session.connected || (device.rest?.(true) ?? true);
+  return rests || performance.now() >= parking.untilMs;
+}
+
+function parkIfReady(): void {
+  if (parking === null || !mayPark()) return;
+  const { reply } = parking;
+  parking = null;
+  session.waits = true;
+  attempt(reply, () => reply.answer(park()));
+  // One that stays goes on.
+  device.rest?.(false);
+}
 
 /** A device at rest; its client, if there is one, waits. */
 function park(): ParkedDevice {
@@ -123,8 +152,6 @@ function obey(letter: Letter): unknown {
     case "freeze":
       session.freeze(letter.ask.mode);
       return null;
-    case "park":
-      return park();
     case "report": {
       const { connected, frozen, served } = session;
       const counters = device.counters ?? {};
@@ -173,12 +200,20 @@ function readMail(): void {
     Atomics.add(words, ControlWord.taken, 1);
     const letter = received.message;
     const reply = replyTo(letter.id);
-    try {
-      if (!desk.obey(letter, reply)) reply.answer(obey(letter));
-    } catch (thrown) {
-      if (!(thrown instanceof FerryError)) throw thrown;
-      reply.refuse(thrown);
-    }
+    attempt(reply, () => {
+      if (letter.op === "park") parkSoon(reply);
+      else if (!desk.obey(letter, reply)) reply.answer(obey(letter));
+    });
+  }
+}
+
+/** What cannot be done is refused, with the reason. */
+function attempt(reply: Reply, act: () => void): void {
+  try {
+    act();
+  } catch (thrown) {
+    if (!(thrown instanceof FerryError)) throw thrown;
+    reply.refuse(thrown);
   }
 }
 
@@ -193,5 +228,6 @@ while (!stopped) {
     tell({ kind: "ended" });
   }
   readMail();
+  parkIfReady();
 }
 port.close();

@@ -19,6 +19,10 @@ export const QueueFlags = bits({
   load: 10,
   /** Messages write the output of the request at the head over its own input. */
   torn: 11,
+  /** A message writes its EQE or AEQE: whoever has seen that must find no other in its place. */
+  telling: 12,
+  /** A message writes its CQE, behind all else that the guest gets to see of the request. */
+  answering: 13,
 });
 /** What no other register says of the function (`FUNCTION_FLAGS`). */
 export const WindowFlags = bits({

@@ -103,8 +103,8 @@ export const Qm = registers("hisi-qm", qmBarBytes, {
   ACTIVE: {
     at: 0x0200,
     access: "ro",
-    bits: { requests: 0, events: 1, loads: 2, overwriting: 3 },
-    doc: "requests under way, events to write, contexts to fetch, output being put over its input",
+    bits: { requests: 0, events: 1, loads: 2, committing: 3 },
+    doc: "requests under way, events to write, contexts to fetch, writes that are not to be cut",
   },
   CACHE_WB_START: {
     at: 0x0204,

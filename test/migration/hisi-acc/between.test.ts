@@ -219,7 +219,7 @@ describe("the control half", () => {
       host.control.device.write(2, 0x8300, bytes, 0, 16);
       return (host.register("CONTROL_MAILBOX") >>> 9) & 0xf;
     };
-    expect(set(0x8440, 0x1000, 0x80), "flags").toBe(1);
+    expect(set(0x8440, 0x4000, 0x80), "flags").toBe(1);
     expect(set(0x8400, 4, 0x80), "head").toBe(1);
     expect(set(0x8480, 0x80, 0x81), "flags").toBe(1);
     expect(set(0x8484, 0x40, 0x81), "faults").toBe(1);

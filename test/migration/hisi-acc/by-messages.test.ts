@@ -2,8 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { Direction } from "../../../src/memory/transfer.ts";
 import {
+  commitMs,
   finishMs,
-  overwriteMs,
   writeBackMs,
 } from "../../../src/migration/drivers/hisi-acc/own-control.ts";
 import { MigState } from "../../../src/spec/vfio.ts";
@@ -97,7 +97,7 @@ describe.each(controls)("by messages (%s)", (control) => {
     host.perTurn = () => {
       // It comes to its output with the last of its time, and the guest's VMM is slow to take it.
       if (host.clock.ms === finishMs) host.compute.finish();
-      const isSlow = host.clock.ms < finishMs + writeBackMs + overwriteMs / 2;
+      const isSlow = host.clock.ms < finishMs + writeBackMs + commitMs / 2;
       if (messenger.waiting.length > 0 && !isSlow) messenger.answer();
     };
     const stream = host.save();

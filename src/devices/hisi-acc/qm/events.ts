@@ -82,7 +82,10 @@ export class Events {
       const target = this.#target as EventQueue | null;
       if (target === null) continue;
       const result = this.#dma.write(target.entryAddress, this.#entry, 0, eqeBytes);
-      if (result === pending) return;
+      if (result === pending) {
+        this.#tell();
+        return;
+      }
       this.#target = null;
       // Cancelled, or for a ring that is not the same any more: it is still to be written.
       const moved = this.#generation !== target.generation;
@@ -90,13 +93,24 @@ export class Events {
     }
   }
 
+  /** A message has begun to write the entry in hand. */
+  #tell(): void {
+    if (this.#queue !== none) this.#contexts.set(this.#queue, flag.telling);
+  }
+
+  /** Does a message write an entry? */
+  get committing(): boolean {
+    return this.#dma.waiting;
+  }
+
   /** Takes the next thing to write up; false when there is none. Errors go first. */
   #choose(): boolean {
-    if (this.#state.is(eqOverflow)) {
+    const failed = this.#errors.first;
+    const isTold = failed >= 0 && this.#contexts.is(failed, flag.telling);
+    if (!isTold && this.#state.is(eqOverflow)) {
       this.#prepare(this.#aeq, none, Aeqe.pack({ type: AeqeType.eqOverflow }));
       return true;
     }
-    const failed = this.#errors.first;
     if (failed >= 0) {
       if (!this.#contexts.is(failed, flag.error)) this.#errors.take();
       else {
@@ -114,6 +128,11 @@ export class Events {
 
   #prepare(target: EventQueue, queue: number, entry: number): void {
     this.#queue = queue;
+    // A message may have written it before, and the guest taken it: then it seems to be full.
+    if (target.full && queue !== none && this.#contexts.is(queue, flag.telling)) {
+      this.#written(target, 0);
+      return;
+    }
     if (!target.installed || target.full) {
       this.#lost(target, target.installed ? fault.aeqOverflow : 0);
       return;
@@ -138,12 +157,12 @@ export class Events {
   #done(target: EventQueue): void {
     if (target === this.#eq) {
       this.#events.take();
-      this.#contexts.clear(this.#queue, flag.event);
+      this.#contexts.clear(this.#queue, flag.event | flag.telling);
     } else if (this.#queue === none) {
       this.#state.set(eqOverflow, false);
     } else {
       this.#errors.take();
-      this.#contexts.clear(this.#queue, flag.error);
+      this.#contexts.clear(this.#queue, flag.error | flag.telling);
     }
   }
 
@@ -169,15 +188,24 @@ export class Events {
     this.#state.set(eqOverflow | eqOverflowTold, false);
   }
 
-  /** Looks in the state for what is to be written, after it was aborted or replaced. */
+  /**
+   * Looks in the state for what is to be written, after it was aborted or replaced. What a message
+   * was writing comes first, in the place where it was: the guest may have taken it.
+   */
   recover(): void {
     this.#dma.abort();
     this.#target = null;
     this.#events.clear();
     this.#errors.clear();
+    this.#add(flag.telling);
+    this.#add(0);
+  }
+
+  /** Adds the queues that have something to tell, and these flags. */
+  #add(flags: number): void {
     for (let queue = 0; queue < this.#contexts.count; queue++) {
-      if (this.#contexts.is(queue, flag.event)) this.#events.add(queue);
-      if (this.#contexts.is(queue, flag.error)) this.#errors.add(queue);
+      if (this.#contexts.is(queue, flag.event | flags)) this.#events.add(queue);
+      if (this.#contexts.is(queue, flag.error | flags)) this.#errors.add(queue);
     }
   }
 }

@@ -2,11 +2,11 @@ import { performance } from "node:perf_hooks";
 import { FerryError } from "../../../base/errors.ts";
 import { Isolation, Message, qosRate } from "../../../spec/hisi-qm.ts";
 import type { Engine } from "../engine.ts";
+import type { ComputePort } from "./compute-port.ts";
 import type { QmConfiguration } from "./configuration.ts";
 import type { PfPort } from "./messages.ts";
 import { type LockToken, PfLock } from "./pf-lock.ts";
 import { QueueManager } from "./queue-manager.ts";
-import type { ComputePort } from "./requests.ts";
 import { VfBroker, type VfFacts } from "./vf-broker.ts";
 
 /** VFs of one PF on silicon. */

@@ -13,6 +13,7 @@ import {
 } from "../../../spec/hisi-qm.ts";
 import { InterruptPin } from "../../../spec/pci.ts";
 import type { Engine } from "../engine.ts";
+import type { ComputePort } from "./compute-port.ts";
 import {
   capabilityValues,
   checkConfiguration,
@@ -28,7 +29,7 @@ import { FunctionState } from "./function-state.ts";
 import { Mailbox } from "./mailbox.ts";
 import { Messages, type PfPort } from "./messages.ts";
 import { QueueContexts } from "./queue-contexts.ts";
-import { type ComputePort, Requests } from "./requests.ts";
+import { Requests } from "./requests.ts";
 import { FunctionFlags, FunctionRecord, QueueFlags, QueueRecord } from "./state.ts";
 import { Tables } from "./tables.ts";
 
@@ -220,6 +221,11 @@ export class QueueManager extends PciModel {
     return this.#watches;
   }
 
+  /** Do messages carry what cannot be begun anew elsewhere? */
+  get #committing(): boolean {
+    return this.#requests.committing || this.#events.committing;
+  }
+
   /** ACTIVE: what is under way. */
   get #active(): number {
     const contexts = this.#contexts;
@@ -227,8 +233,13 @@ export class QueueManager extends PciModel {
       requests: this.#requests.inFlight > 0,
       events: contexts.some(event | error) || this.#function.is(eqOverflow),
       loads: contexts.some(load),
-      overwriting: this.#requests.overwriting,
+      committing: this.#committing,
     });
+  }
+
+  rest(on: boolean): boolean {
+    this.#requests.rest(on);
+    return !this.#committing;
   }
 
   protected override get hasWork(): boolean {

@@ -1,15 +1,16 @@
 import { assert } from "../../../base/assert.ts";
 import { errno } from "../../../base/errno.ts";
-import type { Watch } from "../../../device/vfio-device.ts";
 import type { GuestMemory } from "../../../memory/guest-memory.ts";
 import { pending } from "../../../memory/transfer.ts";
-import { AeqeType, Cqe, cqeBytes } from "../../../spec/hisi-qm.ts";
-import type { ComputeService, Engine, GuestWrite, Outcome } from "../engine.ts";
+import { AeqeType } from "../../../spec/hisi-qm.ts";
+import type { Engine, GuestWrite, Outcome } from "../engine.ts";
+import { Answers, isLong } from "./answers.ts";
+import type { ComputePort } from "./compute-port.ts";
 import type { Events } from "./events.ts";
-import { Fiber, stepBytesMax } from "./fiber.ts";
 import type { FunctionState } from "./function-state.ts";
 import type { QueueContexts } from "./queue-contexts.ts";
 import { QueueSet } from "./queue-set.ts";
+import { Slot } from "./slot.ts";
 import { FunctionFaults, FunctionFlags, QueueFlags } from "./state.ts";
 
 /**
@@ -27,39 +28,6 @@ const fault = FunctionFaults.mask;
 const { paused } = FunctionFlags.mask;
 /** Not an errno: the completion queue has no room. */
 const cqOverflow = -4096;
-const cqeBodyBytes = Cqe.offset.w7;
-const phaseBytes = cqeBytes - cqeBodyBytes;
-
-/** Where computations run, and how it is known that some have ended. */
-export interface ComputePort extends ComputeService {
-  /** Counts answers. */
-  readonly settled: number;
-  /** What to poll for them. */
-  readonly watches: readonly Watch[];
-  /** Takes the bytes of a long output that is written. */
-  discard(bytes: Uint8Array): void;
-}
-
-const isLong = ({ writes }: Outcome): boolean =>
-  writes.reduce((sum, { length }) => sum + length, 0) > stepBytesMax;
-
-/** A request under way. */
-class Slot {
-  readonly fiber: Fiber;
-  readonly sqe: DataView;
-  readonly bytes: Uint8Array;
-  queue = -1;
-  /** Its queue has another context now: it is only waited for. */
-  abandoned = false;
-  /** What is being written in several steps. */
-  outcome: Outcome | null = null;
-
-  constructor(memory: GuestMemory, sqeBytes: number) {
-    this.fiber = new Fiber(memory);
-    this.bytes = new Uint8Array(sqeBytes);
-    this.sqe = new DataView(this.bytes.buffer);
-  }
-}
 
 /** What requests need of their function. */
 export interface RequestParts {
@@ -87,18 +55,18 @@ export class Requests {
   readonly #used: Slot[] = [];
   /** Outcomes that messages were writing when they were ended; they are written anew. */
   readonly #unwritten = new Map<number, Outcome>();
-  readonly #cqe = new Uint8Array(cqeBytes);
-  readonly #cqeView = new DataView(this.#cqe.buffer);
-  readonly #fence = new Int32Array(1);
+  readonly #answers: Answers;
   #ended = 0;
   /** Which of the requests under way had the last step. */
   #turn = 0;
   #beginsFirst = false;
+  #rests = false;
 
   constructor(parts: RequestParts) {
     const { memory, engine, contexts } = parts;
     const { sqeBytes } = engine.description;
     this.#parts = parts;
+    this.#answers = new Answers(memory, contexts);
     this.#ready = new QueueSet(contexts.count);
     this.#busy = new Uint8Array(contexts.count);
     for (let i = 0; i < inFlightMax; i++) this.#free.push(new Slot(memory, sqeBytes));
@@ -119,13 +87,18 @@ export class Requests {
     return this.#used.length;
   }
 
-  /** Do messages write output of a request over its input? It could not be served again. */
-  get overwriting(): boolean {
-    return this.#used.some(this.#overwrites);
+  /** Do messages write what the guest gets to see of a request? */
+  get committing(): boolean {
+    return this.#used.some(this.#commits);
   }
 
-  readonly #overwrites = ({ queue, abandoned }: Slot): boolean =>
-    !abandoned && this.#parts.contexts.is(queue, flag.torn);
+  readonly #commits = ({ queue, abandoned }: Slot): boolean =>
+    !abandoned && this.#unwritten.has(queue);
+
+  /** Begins nothing more, until it is told to go on or aborted. */
+  rest(on: boolean): void {
+    this.#rests = on;
+  }
 
   /** Has the queue a request under way? */
   busy(queue: number): boolean {
@@ -138,7 +111,8 @@ export class Requests {
   }
 
   get #mayBegin(): boolean {
-    return this.#ready.size > 0 && this.#free.length > 0 && !this.#parts.state.is(paused);
+    const held = this.#rests || this.#parts.state.is(paused);
+    return this.#ready.size > 0 && this.#free.length > 0 && !held;
   }
 
   readonly #movable = ({ fiber, abandoned }: Slot): boolean =>
@@ -215,17 +189,22 @@ export class Requests {
   /** Stops a queue for good: only a new context starts it again. */
   #fail(queue: number, result: number): void {
     const { contexts, state, events } = this.#parts;
-    this.#unwritten.delete(queue);
-    contexts.clear(queue, flag.torn);
+    this.#forget(queue);
     contexts.set(queue, flag.stopped);
     const overflow = result === cqOverflow;
     state.addFault(overflow ? fault.cqOverflow : fault.queueMemory);
     events.error(queue, overflow ? AeqeType.cqOverflow : AeqeType.cqeError);
   }
 
+  /** Nothing is half written for the queue. */
+  #forget(queue: number): void {
+    this.#unwritten.delete(queue);
+    this.#parts.contexts.clear(queue, flag.torn | flag.answering);
+  }
+
   /** The queue has, or will have, another context: its request under way ends without a trace. */
   abandon(queue: number): void {
-    this.#unwritten.delete(queue);
+    this.#forget(queue);
     this.noteProgress();
     if (this.#busy[queue] === 0) return;
     this.#busy[queue] = 0;
@@ -238,6 +217,7 @@ export class Requests {
 
   *#serve(slot: Slot, queue: number): Generator<void, number> {
     const { contexts, engine, compute } = this.#parts;
+    if (contexts.is(queue, flag.answering)) return yield* this.#answerAgain(slot, queue);
     const kept = this.#unwritten.get(queue);
     if (kept !== undefined) return yield* this.#complete(slot, queue, kept);
     const address = contexts.sqeAddress(queue);
@@ -257,12 +237,12 @@ export class Requests {
   *#complete(slot: Slot, queue: number, outcome: Outcome): Generator<void, number> {
     if (this.#parts.contexts.cqFull(queue)) return cqOverflow;
     let result = isLong(outcome)
-      ? yield* this.#writeLong(slot, outcome)
-      : this.#writeOutput(outcome);
-    if (result === 0) result = this.#writeEnd(queue, outcome);
+      ? yield* this.#answers.writeLong(slot, outcome)
+      : this.#answers.writeOutput(outcome);
+    if (result === 0) result = this.#answers.writeEnd(queue, outcome);
     if (result === -errno.EINPROGRESS) {
       this.#keep(slot, queue, outcome);
-      result = yield* this.#write(slot, queue, outcome);
+      result = yield* this.#answers.writeByMessages(slot.fiber, queue, outcome);
     }
     if (result < 0) return result;
     this.#advance(queue, outcome);
@@ -270,66 +250,20 @@ export class Requests {
     return 0;
   }
 
-  /** A long output, in as many steps as that takes; it is written to its end if it is aborted. */
-  *#writeLong(slot: Slot, outcome: Outcome): Generator<void, number> {
-    const { memory } = this.#parts;
-    slot.outcome = outcome;
-    let left = stepBytesMax;
-    for (const { iova, bytes, at, length } of outcome.writes) {
-      for (let done = 0; done < length; ) {
-        if (left === 0) yield* slot.fiber.pause();
-        if (left === 0) left = stepBytesMax;
-        const part = Math.min(length - done, left);
-        const result = memory.write(iova + done, bytes, at + done, part);
-        if (result < 0) return result;
-        done += part;
-        left -= part;
-      }
-    }
-    return 0;
+  /** The message may have been taken, and its completion by the guest: then it seems to be full. */
+  *#answerAgain(slot: Slot, queue: number): Generator<void, number> {
+    const isTaken = this.#parts.contexts.cqFull(queue);
+    const result = isTaken ? 0 : yield* this.#answers.complete(slot.fiber, queue);
+    if (result === 0) this.#advance(queue, this.#unwritten.get(queue) ?? null);
+    return result;
   }
 
-  /** Output; EINPROGRESS where only messages reach. */
-  #writeOutput({ writes }: Outcome): number {
-    const { memory } = this.#parts;
-    for (let i = 0; i < writes.length; i++) {
-      const { iova, bytes, at, length } = writes[i] as GuestWrite;
-      const result = memory.write(iova, bytes, at, length);
-      if (result < 0) return result;
-    }
-    return 0;
-  }
-
-  /** Status and completion, likewise. */
-  #writeEnd(queue: number, { status }: Outcome): number {
-    const { contexts, memory } = this.#parts;
-    const { offset, bytes } = status;
-    const address = contexts.sqeAddress(queue) + offset;
-    const result = memory.write(address, bytes, 0, bytes.length);
-    return result < 0 ? result : this.#writeCqe(queue);
-  }
-
-  /** All of it, by messages where there is no other way; what was written before is the same. */
-  *#write(slot: Slot, queue: number, { writes, status }: Outcome): Generator<void, number> {
-    const { contexts } = this.#parts;
-    for (const { iova, bytes, at, length } of writes) {
-      const result = yield* slot.fiber.write(iova, bytes, at, length);
-      if (result < 0) return result;
-    }
-    const { offset, bytes } = status;
-    const address = contexts.sqeAddress(queue) + offset;
-    const result = yield* slot.fiber.write(address, bytes, 0, bytes.length);
-    if (result < 0) return result;
-    const now = this.#writeCqe(queue);
-    if (now !== -errno.EINPROGRESS) return now;
-    return yield* slot.fiber.write(contexts.cqeAddress(queue), this.#cqe.slice(), 0, cqeBytes);
-  }
-
-  #advance(queue: number, outcome: Outcome): void {
+  /** `outcome` is null when another process has made it. */
+  #advance(queue: number, outcome: Outcome | null): void {
     const { contexts, engine, events } = this.#parts;
-    if (this.#unwritten.delete(queue)) contexts.clear(queue, flag.torn);
+    if (outcome === null || this.#unwritten.has(queue)) this.#forget(queue);
     contexts.advance(queue);
-    engine.completed?.(outcome);
+    if (outcome !== null) engine.completed?.(outcome);
     if (contexts.armed(queue)) events.event(queue);
   }
 
@@ -344,28 +278,10 @@ export class Requests {
     if (over) this.#parts.contexts.set(queue, flag.torn);
   }
 
-  /**
-   * The completion in two steps, the word with the phase last: another processor that sees the
-   * phase sees the rest. The atomic operation in between keeps both compiler and processor from
-   * changing the order.
-   */
-  #writeCqe(queue: number): number {
-    const { contexts, memory } = this.#parts;
-    const view = this.#cqeView;
-    view.setUint16(Cqe.offset.sqHead, contexts.sqHead(queue), true);
-    view.setUint16(Cqe.offset.sqNumber, queue, true);
-    view.setUint16(Cqe.offset.w7, contexts.phase(queue), true);
-    const address = contexts.cqeAddress(queue);
-    const result = memory.write(address, this.#cqe, 0, cqeBodyBytes);
-    if (result < 0) return result;
-    Atomics.add(this.#fence, 0, 1);
-    return memory.write(address + cqeBodyBytes, this.#cqe, cqeBodyBytes, phaseBytes);
-  }
-
   /** Nobody knows how much of the output is written, maybe over its own input: writes all of it. */
   #finish(slot: Slot, outcome: Outcome): void {
     const { queue } = slot;
-    const result = this.#writeOutput(outcome) || this.#writeEnd(queue, outcome);
+    const result = this.#answers.writeOutput(outcome) || this.#answers.writeEnd(queue, outcome);
     if (result === -errno.EINPROGRESS) this.#keep(slot, queue, outcome);
     else if (result < 0) this.#fail(queue, result);
     else this.#advance(queue, outcome);
@@ -380,6 +296,7 @@ export class Requests {
     }
     this.#busy.fill(0);
     this.#ended += 1;
+    this.#rests = false;
     this.recover();
   }
 
@@ -397,7 +314,7 @@ export class Requests {
     const { contexts, state } = this.#parts;
     this.#unwritten.clear();
     for (let queue = 0; queue < contexts.count; queue++) {
-      if (!contexts.is(queue, flag.torn)) continue;
+      if (!contexts.is(queue, flag.torn) || contexts.is(queue, flag.answering)) continue;
       contexts.clear(queue, flag.torn);
       contexts.set(queue, flag.stopped);
       contexts.setError(queue, AeqeType.cqeError);

@@ -95,6 +95,9 @@ const noContext: number[] = new Array(contextBytes / 4).fill(0);
 /** Stopped by an error that the guest is still to be told. */
 const failed = QueueFlags.pack({ stopped: true, error: true, errorType: AeqeType.cqeError });
 
+/** Flags that there may be in a stream. */
+const sentFlags = QueueFlags.all & ~(flag.torn | flag.telling | flag.answering);
+
 /**
  * The queue as it can be sent, whatever a function holds. One whose request is half written over
  * its own input, or whose guest has put its rings where none can be, has stopped by an error: that
@@ -104,14 +107,11 @@ export function sentQueue({ number, flags, ...contexts }: QueueState, shift: num
   const sqc = (flags & flag.sq) !== 0 ? [...contexts.sqc] : noContext;
   const cqc = (flags & flag.cq) !== 0 ? [...contexts.cqc] : noContext;
   const torn = (flags & flag.torn) !== 0;
-  const told = torn ? (flags & ~(flag.torn | flag.errorType)) | failed : flags;
-  const sent = { number, flags: told >>> 0, sqc, cqc };
+  const told = torn ? (flags & ~flag.errorType) | failed : flags;
+  const sent = { number, flags: (told & sentFlags) >>> 0, sqc, cqc };
   if (queueProblem(sent, shift) === null) return sent;
   return { number, flags: failed, sqc: noContext, cqc: noContext };
 }
-
-/** Flags that there may be in a stream. */
-const sentFlags = QueueFlags.all & ~flag.torn;
 
 /** Why a queue of a stream is none of this engine's; null when it is. */
 export function queueProblem(

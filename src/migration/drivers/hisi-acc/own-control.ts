@@ -12,7 +12,7 @@ import type { AccState, FunctionState, QueueState } from "./sections.ts";
 import { atMost, writeBack } from "./write-back.ts";
 
 const { hold, still } = Qm.bits.STANDSTILL.mask;
-const { overwriting } = Qm.bits.ACTIVE.mask;
+const { committing } = Qm.bits.ACTIVE.mask;
 const { executing, writingBack, writtenBack } = WindowFlags.mask;
 const contextDwords = contextBytes / 4;
 
@@ -20,8 +20,8 @@ const contextDwords = contextBytes / 4;
 export const finishMs = 1000;
 /** The same for writing contexts back, which nothing here depends on. */
 export const writeBackMs = 250;
-/** The same for output that is being written over its own input, which cannot be served again. */
-export const overwriteMs = 500;
+/** The same for writes that cannot be begun anew: output over its input, entries of rings. */
+export const commitMs = 500;
 /** Queues that are read or installed in one turn. */
 const queuesPerTurn = 64;
 
@@ -64,7 +64,7 @@ export class OwnControl implements ControlPath {
     this.#guestsWriteBack = port.read("FUNCTION_FLAGS") & (writingBack | writtenBack);
     this.#tablesWritten = (yield* atMost(writeBack(port), writeBackMs, now)) === 0;
     // Last, and nothing between it and the standstill: requests under way may come to it any time.
-    yield* atMost(this.#overwritten(), overwriteMs, now);
+    yield* atMost(this.#committed(), commitMs, now);
     return this.#stand(hold | still);
   }
 
@@ -75,9 +75,9 @@ export class OwnControl implements ControlPath {
     return port.result;
   }
 
-  *#overwritten(): Step {
+  *#committed(): Step {
     const { port } = this.#parts;
-    while ((port.read("ACTIVE") & overwriting) !== 0 && port.result === 0) yield;
+    while ((port.read("ACTIVE") & committing) !== 0 && port.result === 0) yield;
     return port.result;
   }
 

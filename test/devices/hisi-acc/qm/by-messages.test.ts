@@ -5,7 +5,7 @@ import { Direction } from "../../../../src/memory/transfer.ts";
 import { AeqeType } from "../../../../src/spec/hisi-qm.ts";
 import { MigState } from "../../../../src/spec/vfio.ts";
 import { Messenger } from "../../../device/vmm.ts";
-import { command, makeBench, ring } from "./driver.ts";
+import { command, makeBench, QueuePair, ring } from "./driver.ts";
 
 const bytes = 1 << 16;
 const source = 0x8000;
@@ -35,6 +35,8 @@ function byMessages() {
   const plain = (at: number) => messenger.memory.subarray(at, at + 16).toString();
   return { ...bench, messenger, pair, answerAll, plain };
 }
+
+type Bench = ReturnType<typeof byMessages>;
 
 describe("a request whose memory only messages reach", () => {
   it("waits for its input without taking turns, then for its output", () => {
@@ -183,6 +185,18 @@ describe("an event that messages write", () => {
   });
 });
 
+/** Another device with such a state, of the same guest. */
+function restored(image: Buffer, from: Bench) {
+  const bench = makeBench({}, from.guest);
+  const { vmm, vf } = bench;
+  vmm.mapForMessages(0, bytes);
+  vf.attach(from.messenger);
+  vmm.move(MigState.resuming);
+  vmm.load(image);
+  expect(vmm.move(MigState.running)).toBe(0);
+  return bench;
+}
+
 describe("a request that is stopped while messages write its output", () => {
   it("is written anew, not computed anew, where it goes on in the same process", () => {
     const { vmm, messenger, pair, plain, engine } = byMessages();
@@ -215,16 +229,6 @@ describe("a request that is stopped while messages write its output", () => {
     return { ...bench, image: vmm.save() };
   }
 
-  function restored(image: Buffer, from: ReturnType<typeof torn>) {
-    const { vmm, vf, engine } = makeBench({}, from.guest);
-    vmm.mapForMessages(0, bytes);
-    vf.attach(from.messenger);
-    vmm.move(MigState.resuming);
-    vmm.load(image);
-    expect(vmm.move(MigState.running)).toBe(0);
-    return { vmm, engine };
-  }
-
   it("is served again elsewhere if its input is still there", () => {
     const from = torn(target);
     const { vmm, engine } = restored(from.image, from);
@@ -244,5 +248,86 @@ describe("a request that is stopped while messages write its output", () => {
     const entry = from.driver.aeq.take((each) => (each.readUInt32LE(0) >>> 16) & 1);
     expect(entry?.readUInt32LE(0)).toBe(0x10002 | (AeqeType.cqeError << 17));
     expect([from.messenger.waiting, engine.served]).toEqual([[], []]);
+  });
+
+  /** Up to the message that writes the completion; returns the state that another device gets. */
+  function answering() {
+    const bench = byMessages();
+    const { driver, vmm, messenger } = bench;
+    const pair = new QueuePair(driver, 3, 8);
+    const cq = { address: 0x2000, depth: 8 };
+    driver.command(command.sqc, 3, driver.sqc(3, pair.sq, 8));
+    driver.command(command.cqc, 3, driver.cqc(cq.address, cq.depth));
+    pair.submit(source, source, 16, 0x20);
+    for (let i = 0; i < 2; i++) {
+      vmm.run();
+      messenger.answer();
+    }
+    vmm.run();
+    expect(messenger.waiting.map(({ iova }) => iova)).toEqual([cq.address]);
+    vmm.move(MigState.stopCopy);
+    return { ...bench, pair, cq, image: vmm.save() };
+  }
+
+  it("has its completion written elsewhere when nothing else was missing", () => {
+    const from = answering();
+    const { vmm, engine } = restored(from.image, from);
+    vmm.run();
+    expect(from.messenger.answer().iova).toBe(from.cq.address);
+    vmm.run();
+    expect(from.messenger.memory.readUInt16LE(from.cq.address + 14) & 1).toBe(1);
+    expect([from.messenger.waiting, engine.served]).toEqual([[], []]);
+    expect(from.driver.errors()).toEqual([]);
+  });
+
+  it("goes on behind a completion that was taken before", () => {
+    const from = answering();
+    const { vmm, vf, driver, engine } = restored(from.image, from);
+    // The guest has seen it, and says so to the other device.
+    driver.doorbell(3, ring.cq, 1, 1);
+    vmm.run();
+    expect([from.messenger.waiting, engine.served]).toEqual([[], []]);
+    expect(vf.counters["requests completed"]).toBe(1);
+    expect(from.driver.errors()).toEqual([]);
+  });
+});
+
+describe("an event that is stopped while a message writes it", () => {
+  const eq = 0x3000;
+
+  /** The event of queue 5 is under way when queue 2 gets one too. */
+  function telling() {
+    const bench = byMessages();
+    const { driver, vmm, messenger, pair } = bench;
+    driver.command(command.eqc, 0, driver.eventContext(eq, 8));
+    const other = driver.queue(5, 8);
+    other.submit(0, 0, 0, 1);
+    vmm.run();
+    expect(messenger.waiting.map(({ iova }) => iova)).toEqual([eq]);
+    pair.submit(0, 0, 0, 1);
+    vmm.run();
+    vmm.move(MigState.stopCopy);
+    return { ...bench, image: vmm.save() };
+  }
+
+  it("is written again in its place, before any other", () => {
+    const from = telling();
+    const { vmm } = restored(from.image, from);
+    vmm.run();
+    from.messenger.answer();
+    vmm.run();
+    from.messenger.answer();
+    vmm.run();
+    const [first, second] = [eq, eq + 4].map((at) => from.messenger.memory.readUInt32LE(at));
+    expect([first, second]).toEqual([0x10005, 0x10002]);
+  });
+
+  it("is not written again when the guest has taken it", () => {
+    const from = telling();
+    const { vmm, driver } = restored(from.image, from);
+    driver.doorbell(0, ring.eq, 1);
+    vmm.run();
+    expect(from.messenger.answer().iova).toBe(eq + 4);
+    expect(from.messenger.memory.readUInt32LE(eq + 4)).toBe(0x10002);
   });
 });

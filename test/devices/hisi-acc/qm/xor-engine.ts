@@ -8,7 +8,7 @@ import type {
   GuestReader,
   Outcome,
 } from "../../../../src/devices/hisi-acc/engine.ts";
-import type { ComputePort } from "../../../../src/devices/hisi-acc/qm/requests.ts";
+import type { ComputePort } from "../../../../src/devices/hisi-acc/qm/compute-port.ts";
 
 export const xorSqe = {
   bytes: 128,
