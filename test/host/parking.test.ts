@@ -33,7 +33,7 @@ afterEach(async () => {
   await host.stop();
 });
 
-test("a guest whose memory messages reach notices nothing, wherever its device is parked", async () => {
+test("a guest whose memory messages reach notices nothing when its device is parked", async () => {
   for (let i = 1; i <= parkings; i++) {
     await until(() => Atomics.load(stop, 1) >= 10 * i, "the guest works");
     const parked = await device.park();

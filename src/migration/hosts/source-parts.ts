@@ -1,21 +1,10 @@
-import type { MigrationPort } from "../port.ts";
-import type { Budgets } from "./budgets.ts";
-import type { Clock } from "./clock.ts";
-import type { Tell } from "./events.ts";
-import type { Journal } from "./journal.ts";
 import type { Link } from "./link.ts";
 import type { PausePoint } from "./pause.ts";
 import type { PrecopyPolicy } from "./precopy.ts";
+import type { SideParts } from "./side-parts.ts";
 
 /** What a source works with. */
-export interface SourceParts {
-  readonly port: MigrationPort;
-  readonly journal: Journal;
-  readonly clock: Clock;
-  readonly budgets: Budgets;
-  readonly tell: Tell;
-  /** Tidies this process's memory: said when no vCPU waits, so that it need not be later. */
-  readonly sweep: () => void;
+export interface SourceParts extends SideParts {
   /** A new link to the target. */
   dial(): Promise<Link>;
 }

@@ -297,6 +297,7 @@ export class Source implements Stage {
     });
     goOn(signal);
     await this.#talk.send({ say: "end", bytes: this.bytes });
+    // Once it was given up, `kept` is being written: nothing is noted behind that.
     goOn(signal);
     this.#handOver.prepare();
     await this.#talk.next(["validated"], budgets.transferMs, signal);

@@ -1,29 +1,22 @@
 import { FerryError, messageOf } from "../../base/errors.ts";
 import { handled } from "../../base/handled.ts";
 import { MigState, migStateName } from "../../spec/vfio.ts";
-import type { MigrationPort } from "../port.ts";
 import type { Budgets } from "./budgets.ts";
 import { type Clock, within } from "./clock.ts";
 import { type Conversation, linkLost, peerAborted } from "./conversation.ts";
 import type { Outcome, Tell } from "./events.ts";
-import type { Journal, JournalRecord } from "./journal.ts";
+import type { JournalRecord } from "./journal.ts";
 import type { MessageOf, PhaseTime } from "./link-messages.ts";
 import { Pace } from "./pace.ts";
 import { goOn, type Phase, runPhases, type Stage } from "./phases.ts";
 import { Progress } from "./progress.ts";
 import { Intake } from "./pump.ts";
 import { expectFree } from "./refusals.ts";
+import type { SideParts } from "./side-parts.ts";
 import { notUndecided, type TargetFate, Verdict } from "./target-verdict.ts";
 
 /** What a target works with. */
-export interface TargetParts {
-  readonly port: MigrationPort;
-  readonly journal: Journal;
-  readonly clock: Clock;
-  readonly budgets: Budgets;
-  readonly tell: Tell;
-  /** Tidies this process's memory: said when no vCPU waits, so that it need not be later. */
-  readonly sweep: () => void;
+export interface TargetParts extends SideParts {
   /** Where the source finds this host again, for the journal. */
   readonly at: { readonly address: string; readonly pki: string };
   /** Sets the device going at once, or leaves it standing until it is told to (`setGoing`). */
