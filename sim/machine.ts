@@ -8,8 +8,9 @@ import type { Wiring } from "../src/device/vfio-device.ts";
 import { Wrapper } from "../src/device/wrapper.ts";
 import type { DeviceWorker } from "../src/host/device-worker.ts";
 import { IdleTurns } from "../src/host/idle-turns.ts";
-import type { Letter } from "../src/host/mail.ts";
+import type { Letter, ParkedDevice } from "../src/host/mail.ts";
 import { MigrationDesk } from "../src/host/migration-desk.ts";
+import { install, Parking, restMsMax } from "../src/host/parking.ts";
 import { WorkerPort } from "../src/host/worker-port.ts";
 import { Migratable } from "../src/migration/migratable.ts";
 import type { MigrationPort } from "../src/migration/port.ts";
@@ -27,6 +28,8 @@ const mailMsMax = 3;
 const pieceBytes = 48 * 1024;
 const turnRoundsMax = 3;
 const turnsAwake = 2;
+/** A device is parked within so many turns, if it has as many soon. */
+const turnsToUpgrade = 60;
 /** What a thread that spins until a device is ready takes for a turn of it, at most. */
 const spinMsMax = 6;
 
@@ -89,6 +92,11 @@ export class Machine {
   readonly control: Control;
   readonly #rig: Rig;
   readonly #desk: MigrationDesk;
+  readonly #parking: Parking;
+  /** Is told that the device was parked and goes on, or stays. */
+  #upgraded: () => void = () => {};
+  /** Turns until it is to be parked; 0 when it is not. */
+  #turnsLeft = 0;
   readonly #mail: Array<() => void> = [];
   #mailDueMs = 0;
   #rounds = 0;
@@ -111,6 +119,8 @@ export class Machine {
     this.migratable = new Migratable(planes, model.newDriver(), now);
     place.inner = this.migratable;
     this.#desk = new MigrationDesk(kind.name, this.migratable, session);
+    const { migratable } = this;
+    this.#parking = new Parking({ device: migratable, migratable, session, now });
     // The port asks of a worker nothing but this.
     const worker = { spec: { name: kind.name }, ask: this.#ask.bind(this) };
     this.port = new WorkerPort(worker as unknown as DeviceWorker);
@@ -126,6 +136,7 @@ export class Machine {
     control.reset();
     model.calm();
     this.#mail.length = 0;
+    this.#upgraded();
     this.#rig.machine = null;
     poolOf(this.world.kind, this.control).push(this.#rig);
   }
@@ -134,6 +145,40 @@ export class Machine {
   open(fd: number): void {
     this.#rig.session.open(fd);
     this.wake();
+  }
+
+  /**
+   * Another version of its server takes it over, or tries to: the client stays, and all that is not
+   * in the state is gone. In the middle of its work if it has some, and not while it is migrated.
+   */
+  upgrade(): Promise<void> {
+    const { clock, random } = this.world;
+    return new Promise((done) => {
+      this.#upgraded = done;
+      this.#turnsLeft = 1 + random.below(turnsToUpgrade);
+      clock.after(random.below(20), () => this.#askToPark());
+    });
+  }
+
+  #askToPark(): void {
+    if (this.#turnsLeft === 0) return;
+    this.#turnsLeft = 0;
+    const done = this.#upgraded;
+    const goOn = (parked: ParkedDevice): void => {
+      install(this.migratable, parked);
+      if (parked.connection !== null) this.#rig.session.takeUp(parked.connection);
+      this.wake();
+      done();
+    };
+    this.#parking.ask({ answer: (parked) => goOn(parked as ParkedDevice), refuse: () => done() });
+    this.wake();
+    this.world.clock.after(restMsMax + 1, () => this.wake());
+  }
+
+  #maybePark(): void {
+    if (this.#turnsLeft === 1) this.#askToPark();
+    else if (this.#turnsLeft > 1) this.#turnsLeft -= 1;
+    this.#parking.turn();
   }
 
   get model(): Model {
@@ -186,7 +231,7 @@ export class Machine {
 
   interrupted(): boolean {
     this.#rounds -= 1;
-    return this.#rounds < 0 || this.#mail.length > 0;
+    return this.#rounds < 0 || this.#mail.length > 0 || this.#parking.due;
   }
 
   /** Something may be there to be done. */
@@ -211,6 +256,7 @@ export class Machine {
     else if (this.#works) this.#spin();
     // A letter may end the machine, and with it the letters behind it.
     for (let left = this.#mail.length; left > 0; left--) this.#mail.shift()?.();
+    if (this.#rig.machine === this) this.#maybePark();
   }
 
   /** The thread looks again and again: that takes time. */

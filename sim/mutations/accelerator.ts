@@ -1,6 +1,7 @@
 /** Bugs in an accelerator's queue manager, and in the driver that migrates it. */
 import { errno } from "../../src/base/errno.ts";
 import { QueueContexts } from "../../src/devices/hisi-acc/qm/queue-contexts.ts";
+import { QueueManager } from "../../src/devices/hisi-acc/qm/queue-manager.ts";
 import { QueueRecord } from "../../src/devices/hisi-acc/qm/state.ts";
 import { FunctionRegisters } from "../../src/migration/drivers/hisi-acc/function-registers.ts";
 import { GuestMailbox } from "../../src/migration/drivers/hisi-acc/guest-mailbox.ts";
@@ -104,6 +105,21 @@ export const grantsVeto: Mutation = {
         function* () {
           const result = yield* own.call(this);
           return isBusy(this.found?.function.mailbox ?? [0]) ? -errno.EBUSY : result;
+        },
+    ),
+};
+
+export const cutsOutput: Mutation = {
+  name: "cuts-output",
+  what: "a device is parked while its output is being put over its input",
+  patch: () =>
+    wrap(
+      QueueManager,
+      "rest",
+      (own) =>
+        function (on) {
+          own.call(this, on);
+          return true;
         },
     ),
 };

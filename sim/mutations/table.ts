@@ -1,6 +1,7 @@
 import type { Mutation } from "../mutation.ts";
 import {
   believesTables,
+  cutsOutput,
   disarms,
   forgetsPhase,
   grantsVeto,
@@ -51,4 +52,5 @@ export const mutations: readonly Mutation[] = [
   leavesMailbox,
   grantsVeto,
   believesTables,
+  cutsOutput,
 ];

@@ -12,6 +12,17 @@ async function encrypt(guest: Sec2Guest, count: number): Promise<void> {
   await guest.count();
 }
 
+/** Requests are under way while one version of the server after the other takes the device over. */
+async function outliveServers(guest: Sec2Guest): Promise<void> {
+  const { random } = guest;
+  const trials = await guest.submit(6);
+  for (let left = random.between(1, 4); left > 0; left--) {
+    await guest.vmm.host.machine.upgrade();
+  }
+  await guest.finishAll(trials);
+  await guest.count();
+}
+
 /** A command whose answer is known, however often it is interrupted. */
 async function askQueues(guest: Sec2Guest): Promise<void> {
   const [, high] = await guest.command(MailboxCommand.vft, { get: true });
@@ -25,6 +36,7 @@ export const acts: readonly Act<Sec2Guest>[] = [
   { name: "encrypts once more", run: (guest) => encrypt(guest, 1) },
   { name: "encrypts a lot", run: (guest) => encrypt(guest, 8), lasts: true },
   { name: "asks for its queues", run: askQueues },
+  { name: "outlives servers", run: outliveServers },
   ...hostileActs,
   ...commonActs(deviceControlAt),
 ];

@@ -9,15 +9,15 @@ import { errno, errnoName } from "../base/errno.ts";
 import { FerryError, messageOf } from "../base/errors.ts";
 import { describeDevice } from "../device/description.ts";
 import type { LineState, Wiring } from "../device/vfio-device.ts";
-import { masterNames } from "../migration/hosts/refusals.ts";
 import { offerOf } from "../migration/identity.ts";
 import { End, Session } from "../server/session.ts";
 import { threadId } from "../sys/signal.ts";
 import { ControlWord } from "./control-words.ts";
 import { IdleTurns } from "./idle-turns.ts";
-import type { Lent, Letter, Notice, ParkedDevice, WorkerStart } from "./mail.ts";
+import type { Lent, Letter, Notice, WorkerStart } from "./mail.ts";
 import { makeDevice } from "./make-device.ts";
 import { MigrationDesk, type Reply } from "./migration-desk.ts";
+import { install, Parking, remoteClient } from "./parking.ts";
 
 const { spec, words } = workerData as WorkerStart;
 assert(parentPort !== null, "worker.ts runs as a worker");
@@ -35,74 +35,19 @@ const mailWaits = (): boolean =>
 /** From here on the thread may block: whoever posts after this look has to wake it. */
 const interrupted = (): boolean => {
   Atomics.store(words, ControlWord.blocks, 1);
-  return mailWaits() || mayPark();
+  return mailWaits() || parking.due;
 };
-const session = new Session(device, interrupted, () => performance.now());
+const now = (): number => performance.now();
+const session = new Session(device, interrupted, now);
+const parking = new Parking({ device, migratable: made.migratable, session, now });
 const desk = new MigrationDesk(device.name, made.migratable, session);
 const idle = new IdleTurns(device);
-const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [], files: [] };
 let stopped = false;
-/** How long output may take that is being written over its own input. */
-const restMsMax = 500;
-/** Who waits for the device to be parked, and how long at most. */
-let parking: { readonly reply: Reply; readonly untilMs: number } | null = null;
-
-/**
- * Parks the device as soon as that ends nothing that could not run again; a client that takes no
- * output keeps nobody waiting.
- */
-function parkSoon(reply: Reply): void {
-  parking = { reply, untilMs: performance.now() + restMsMax };
-  session.waits = false;
-}
-
-function mayPark(): boolean {
-  if (parking === null) return false;
-  const rests = !session.connected || (device.rest?.(true) ?? true);
-  return rests || performance.now() >= parking.untilMs;
-}
-
-function parkIfReady(): void {
-  if (parking === null || !mayPark()) return;
-  const { reply } = parking;
-  parking = null;
-  session.waits = true;
-  attempt(reply, () => reply.answer(park()));
-  // One that stays goes on.
-  device.rest?.(false);
-}
-
-/** A device at rest; its client, if there is one, waits. */
-function park(): ParkedDevice {
-  const master = made.migratable?.master ?? "none";
-  if (master !== "none") {
-    const who = masterNames[master];
-    throw new FerryError("not-parkable", `${device.name} cannot be parked now: ${who} moves it.`);
-  }
-  if (session.isRemote) throw remoteClient("parked");
-  const wiring = session.connected ? device.park() : null;
-  if (device.state === null || (session.connected && wiring === null)) {
-    throw new FerryError("not-parkable", `${device.name} cannot be parked now.`);
-  }
-  const connection = session.connected ? session.export() : null;
-  return { connection, wiring, state: device.state.slice() };
-}
-
-const remoteClient = (what: string): FerryError =>
-  new FerryError("busy", `the client of ${device.name} is on another host: it cannot be ${what}.`);
-
-function install({ wiring, state }: Pick<ParkedDevice, "wiring" | "state">): void {
-  const result = device.takeUp(wiring ?? unwired, state);
-  if (result < 0) {
-    const reason = errnoName(result);
-    throw new FerryError("not-taken", `${device.name} refused a parked state: ${reason}.`);
-  }
-}
 
 /** What the client has connected; null when there is none. */
 function wiringNow(): Wiring | null {
   if (!session.connected) return null;
-  if (session.isRemote) throw remoteClient("swapped");
+  if (session.isRemote) throw remoteClient(device, "swapped");
   const wiring = device.wiring?.() ?? null;
   if (wiring !== null) return wiring;
   throw new FerryError("busy", `the VMM of ${device.name} logs what it writes: let it end that.`);
@@ -144,7 +89,7 @@ function obey(letter: Letter): unknown {
       session.open(letter.ask.fd, letter.ask.unparsed, desk.ordered);
       return null;
     case "install":
-      install(letter.ask);
+      install(device, letter.ask);
       return null;
     case "resume":
       session.takeUp(letter.ask);
@@ -200,20 +145,13 @@ function readMail(): void {
     Atomics.add(words, ControlWord.taken, 1);
     const letter = received.message;
     const reply = replyTo(letter.id);
-    attempt(reply, () => {
-      if (letter.op === "park") parkSoon(reply);
+    try {
+      if (letter.op === "park") parking.ask(reply);
       else if (!desk.obey(letter, reply)) reply.answer(obey(letter));
-    });
-  }
-}
-
-/** What cannot be done is refused, with the reason. */
-function attempt(reply: Reply, act: () => void): void {
-  try {
-    act();
-  } catch (thrown) {
-    if (!(thrown instanceof FerryError)) throw thrown;
-    reply.refuse(thrown);
+    } catch (thrown) {
+      if (!(thrown instanceof FerryError)) throw thrown;
+      reply.refuse(thrown);
+    }
   }
 }
 
@@ -228,6 +166,6 @@ while (!stopped) {
     tell({ kind: "ended" });
   }
   readMail();
-  parkIfReady();
+  parking.turn();
 }
 port.close();
