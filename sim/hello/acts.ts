@@ -69,9 +69,10 @@ async function endEcho(guest: HelloGuest): Promise<number> {
   return 0;
 }
 
-async function echo(guest: HelloGuest): Promise<void> {
+async function echo(guest: HelloGuest, servers = 0): Promise<void> {
   const before = guest.signals(1);
   const pattern = await startEcho(guest);
+  for (let left = servers; left > 0; left--) await guest.vmm.host.machine.upgrade();
   const status = await endEcho(guest);
   const came = (): Uint8Array => ram.bytes.subarray(targetAt, targetAt + pattern.length);
   if (status !== 0) guest.world.fail("nothing lost", `an echo ends with ${status.toString(16)}`);
@@ -111,8 +112,9 @@ async function starve(guest: HelloGuest): Promise<void> {
 export const acts: readonly Act<HelloGuest>[] = [
   { name: "rings", run: (guest) => ring(guest, guest.random.between(1, 6)), lasts: true },
   { name: "rings once more", run: (guest) => ring(guest, 1) },
-  { name: "echoes", run: echo, lasts: true },
-  { name: "echoes once more", run: echo },
+  { name: "echoes", run: (guest) => echo(guest), lasts: true },
+  { name: "echoes once more", run: (guest) => echo(guest) },
+  { name: "outlives servers", run: (guest) => echo(guest, guest.random.between(1, 4)) },
   { name: "storms", run: (guest) => ring(guest, 60) },
   { name: "unmaps in flight", run: unmapInFlight },
   { name: "answers no DMA", run: starve },
