@@ -26,7 +26,7 @@ import { Driver } from "../support/driver.ts";
 import { Ferry, temporaryFolder, until } from "../support/ferry.ts";
 import { Load, type LoadCounts } from "../support/load.ts";
 import { movingDevices } from "../support/moving-guest.ts";
-import { swap } from "../support/swap-peers.ts";
+import { swap, swapInTime } from "../support/swap-peers.ts";
 import { Voyage } from "../support/voyage.ts";
 
 /** How often under one load; a hundred is the promise, a few show it here. */
@@ -66,7 +66,7 @@ describe("a VMM that works without a pause", () => {
     let longestMs = 0;
     for (let i = 0; i < swaps; i++) {
       const [from, to] = [pair[i % 2] as string, pair[(i + 1) % 2] as string];
-      const report = await swap(control ?? from, { device: from, to });
+      const report = await swapInTime(control ?? from, { device: from, to });
       expect(report).toMatchObject({ device: "hello", connected: true, trouble: "" });
       longestMs = Math.max(longestMs, report.heldMs);
       await load.progress(3);
@@ -104,7 +104,7 @@ describe.each(movingDevices)("$device.0 under a guest that verifies every answer
       for (let i = 0; i < 4; i++) {
         await voyage.works();
         const [from, to] = [pair[i % 2] as string, pair[(i + 1) % 2] as string];
-        expect(await swap(from, { to })).toMatchObject({ connected: true, trouble: "" });
+        expect(await swapInTime(from, { to })).toMatchObject({ connected: true, trouble: "" });
       }
       await voyage.works();
       expect(voyage.guest.wrong).toBe(0);
@@ -128,7 +128,7 @@ describe("a VMM that rings by eventfds", () => {
       [alice, bob],
       [bob, alice],
     ] as const) {
-      const swapping = swap(from, { to });
+      const swapping = swapInTime(from, { to });
       signalEventfd(bell);
       expect(await swapping).toMatchObject({ connected: true, trouble: "" });
       await until(() => drainEventfd(interrupts[1] as number) > 0, "what rang on the way is heard");
@@ -148,7 +148,7 @@ describe("a device that has left", () => {
     const [alice, bob] = [await serve("alice", "hello"), await serve("bob", "hello")];
     const vmm = await Driver.connect(alice);
     await vmm.write(0, doorbell, 1);
-    expect(await swap(alice, { to: bob })).toMatchObject({ connected: true });
+    expect(await swapInTime(alice, { to: bob })).toMatchObject({ connected: true });
     const next = await Driver.connect(alice);
     expect(await next.read(0, counter)).toBe(0);
     await next.write(0, doorbell, 1);
@@ -191,7 +191,7 @@ describe("a device that has left", () => {
 
   it("may have had no VMM", async () => {
     const [alice, bob] = [await serve("alice", "hello"), await serve("bob", "hello")];
-    expect(await swap(alice, { to: bob })).toMatchObject({ connected: false, trouble: "" });
+    expect(await swapInTime(alice, { to: bob })).toMatchObject({ connected: false, trouble: "" });
   });
 });
 
@@ -237,7 +237,7 @@ describe("what is refused before anything is held", () => {
     expect(to(MigState.stop)).toBeGreaterThanOrEqual(0);
     await expect(swap(alice, { to: bob })).rejects.toThrow("its VMM migrates it");
     expect(to(MigState.running)).toBeGreaterThanOrEqual(0);
-    expect(await swap(alice, { to: bob })).toMatchObject({ connected: true, trouble: "" });
+    expect(await swapInTime(alice, { to: bob })).toMatchObject({ connected: true, trouble: "" });
     vmm.close();
   });
 
