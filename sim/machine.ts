@@ -4,7 +4,6 @@
  */
 import { assert } from "../src/base/assert.ts";
 import { FerryError } from "../src/base/errors.ts";
-import type { Wiring } from "../src/device/vfio-device.ts";
 import { Wrapper } from "../src/device/wrapper.ts";
 import type { DeviceWorker } from "../src/host/device-worker.ts";
 import { IdleTurns } from "../src/host/idle-turns.ts";
@@ -21,7 +20,6 @@ import type { Random } from "../test/fuzz/random.ts";
 import type { Control, Kind, Life, Model } from "./kind.ts";
 import type { World } from "./world.ts";
 
-const unwired: Wiring = { mappings: [], irqs: [], ioEventfds: [], files: [] };
 /** A letter takes so long to its thread at most. */
 const mailMsMax = 3;
 /** Bytes of the stream that are read at once, so that a stream is several messages. */
@@ -114,8 +112,7 @@ export class Machine {
     const { model, place, pristine, session } = this.#rig;
     const { planes } = model;
     const { now } = this.#rig;
-    const taken = planes.control.takeUp(unwired, pristine);
-    assert(taken === 0, "a fresh device takes a fresh state");
+    install(planes.control, { wiring: null, state: pristine });
     this.migratable = new Migratable(planes, model.newDriver(), now);
     place.inner = this.migratable;
     this.#desk = new MigrationDesk(kind.name, this.migratable, session);

@@ -56,29 +56,16 @@ export class OwnControl implements ControlPath {
   }
 
   *settle(): Step {
-    const { now } = this.#parts;
-    yield* atMost(this.#finished(), finishMs, now);
+    const { port, now } = this.#parts;
+    // Requests have ended, and what there was to tell of them is told.
+    yield* atMost(port.whileSet("ACTIVE"), finishMs, now);
     const shown = yield* this.mailbox.run({ command: MailboxCommand.functionWindow, get: true });
     if (shown < 0) return shown;
-    const { port } = this.#parts;
     this.#guestsWriteBack = port.read("FUNCTION_FLAGS") & (writingBack | writtenBack);
     this.#tablesWritten = (yield* atMost(writeBack(port), writeBackMs, now)) === 0;
     // Last, and nothing between it and the standstill: requests under way may come to it any time.
-    yield* atMost(this.#committed(), commitMs, now);
+    yield* atMost(port.whileSet("ACTIVE", committing), commitMs, now);
     return this.#stand(hold | still);
-  }
-
-  /** Requests have ended, and what there was to tell of them is told. */
-  *#finished(): Step {
-    const { port } = this.#parts;
-    while (port.read("ACTIVE") !== 0 && port.result === 0) yield;
-    return port.result;
-  }
-
-  *#committed(): Step {
-    const { port } = this.#parts;
-    while ((port.read("ACTIVE") & committing) !== 0 && port.result === 0) yield;
-    return port.result;
   }
 
   *find(): Step {

@@ -8,6 +8,7 @@ import {
   Qm,
   qmBar,
 } from "../../../spec/hisi-qm.ts";
+import type { Step } from "../../driver.ts";
 
 /** The mailbox that silicon shares with the guest, or one of the control half's own. */
 export type Mailboxes = "MAILBOX" | "CONTROL_MAILBOX";
@@ -44,6 +45,12 @@ export class QmPort {
     this.#view.setUint32(0, 0, true);
     this.#note(this.#control.read(qmBar, at, this.#bytes, 0, dwordBytes));
     return this.#view.getUint32(0, true);
+  }
+
+  /** Waits while a register has any of these bits, or until an access is refused: `result`. */
+  *whileSet(name: Name, bits = 0xffff_ffff): Step {
+    while ((this.read(name) & bits) !== 0 && this.result === 0) yield;
+    return this.result;
   }
 
   /** A row of registers. */

@@ -54,7 +54,7 @@ export class SiliconControl implements ControlPath {
     const { port } = this.#parts;
     const result = yield* this.mailbox.outcome();
     if (result < 0) return result;
-    while (port.read("ACTIVE") !== 0 && port.result === 0) yield;
+    yield* port.whileSet("ACTIVE");
     this.#writtenBack = (port.read("CACHE_WB_DONE") & 1) !== 0;
     return yield* writeBack(port);
   }
@@ -138,7 +138,7 @@ export class SiliconControl implements ControlPath {
   /** Queues that go on fetch their contexts: until then the guest's doorbells would be lost. */
   *finish(entry: AccState["function"]): Step {
     const { port } = this.#parts;
-    while ((port.read("ACTIVE") & loads) !== 0 && port.result === 0) yield;
+    yield* port.whileSet("ACTIVE", loads);
     if (entry === null) return port.result;
     giveBack(port, entry.mailbox, (entry.flags & executing) !== 0);
     if ((entry.flags & writtenBack) !== 0) port.write("CACHE_WB_START", 1);
