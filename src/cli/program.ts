@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { compileAhead } from "../host/compiling.ts";
 import { ownVersion } from "../host/version.ts";
 import { helpOutput } from "./output.ts";
 
@@ -26,6 +27,9 @@ const verbs: Readonly<Record<string, () => Promise<AddVerb>>> = {
   vm: async () => (await import("./vm.ts")).addVm,
 };
 
+/** Those in which a guest waits for what has not been done before. */
+const urgent: readonly string[] = ["serve", "relay", "vm"];
+
 /**
  * The command line that reads `args`. When they begin with a verb the others are left out: to load
  * all of them takes longer than to do what most do. It throws where it ends early, so that `main`
@@ -39,6 +43,7 @@ export async function createProgram(args: readonly string[] = []): Promise<Comma
     .exitOverride()
     .showHelpAfterError("(see ferry --help)")
     .addHelpText("after", exitCodes);
+  if (urgent.some((verb) => verb === args[0])) compileAhead();
   const named = Object.entries(verbs).filter(([verb]) => verb === args[0]);
   const shown = named.length > 0 ? named : Object.entries(verbs);
   for (const [, load] of shown) (await load())(program);
