@@ -100,6 +100,7 @@ export class RegisterBank<T extends Registers> {
   readonly table: RegisterTable<T>;
   readonly #view: DataView;
   readonly #at: number;
+  readonly #bytes: Uint8Array;
   readonly #rules: RegisterRules;
   readonly #cells: (Cell | undefined)[];
   readonly #slots: ReadonlyMap<string, Slot>;
@@ -109,6 +110,7 @@ export class RegisterBank<T extends Registers> {
     this.table = table;
     this.#view = view;
     this.#at = at;
+    this.#bytes = new Uint8Array(view.buffer, view.byteOffset + at, table.size);
     this.#rules = table.rules;
     this.#slots = new Map(
       Object.entries<Register>(table.registers).map(([name, register]) => {
@@ -242,12 +244,15 @@ export class RegisterBank<T extends Registers> {
     }
   }
 
+  /** The stored bytes from a register on, as they change; storing there calls no hook. */
+  stored(name: keyof T & string, length: number): Uint8Array {
+    const at = this.table.at[name];
+    return this.#bytes.subarray(at, at + length);
+  }
+
   /** All registers to their reset values; no hook is called. */
   reset(): void {
-    const words = this.#rules.reset;
-    for (let word = 0; word < words.length; word++) {
-      this.#view.setInt32(this.#at + 4 * word, words[word] as number, true);
-    }
+    this.#bytes.set(this.#rules.reset);
   }
 
   /** Every register as it is stored, in the table's order. */

@@ -46,8 +46,8 @@ export interface RegisterRules {
   readonly clearable: Int32Array;
   /** Bits that a read shows. */
   readonly readable: Int32Array;
-  /** Values after a reset. */
-  readonly reset: Int32Array;
+  /** All of them as they are stored after a reset: `size` bytes, little-endian. */
+  readonly reset: Uint8Array;
 }
 
 /** A checked register table. Made by {@link registers}. */
@@ -117,7 +117,12 @@ function targetOf(rules: RegisterRules, access: Access): Int32Array | null {
 
 function compile(table: string, size: number, all: Registers): RegisterRules {
   const words = () => new Int32Array(size / 4);
-  const rules = { writable: words(), clearable: words(), readable: words(), reset: words() };
+  const rules = {
+    writable: words(),
+    clearable: words(),
+    readable: words(),
+    reset: new Uint8Array(size),
+  };
   const taken = new Uint8Array(size);
   for (const [name, register] of Object.entries(all)) {
     check(table, size, name, register);
@@ -130,7 +135,7 @@ function compile(table: string, size: number, all: Registers): RegisterRules {
       if (reached !== null && writable === undefined) layOnes(reached, at, bytes);
       else if (reached !== null) lay(reached, at, bytes, writable ?? 0);
       if (access !== "wo") layOnes(rules.readable, at, bytes);
-      lay(rules.reset, at, bytes, reset);
+      for (let byte = 0; byte < bytes; byte++) rules.reset[at + byte] = reset / 256 ** byte;
     }
   }
   return rules;

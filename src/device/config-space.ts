@@ -287,11 +287,12 @@ export class ConfigSpace {
   /** After the bytes were replaced from outside: what no write can have changed is put back. */
   restored(): void {
     const { writable, clearable, reset } = this.#table.rules;
-    for (let word = 0; word < reset.length; word++) {
+    const initial = new DataView(reset.buffer);
+    for (let word = 0; word < writable.length; word++) {
       const at = this.#at + 4 * word;
       const changeable = (writable[word] as number) | (clearable[word] as number);
       const kept = this.#view.getInt32(at, true) & changeable;
-      this.#view.setInt32(at, kept | ((reset[word] as number) & ~changeable), true);
+      this.#view.setInt32(at, kept | (initial.getInt32(4 * word, true) & ~changeable), true);
     }
   }
 

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { type Access, type Register, type Registers, registers } from "../../src/base/registers.ts";
 
 /** A bank over the middle of a buffer whose rest must stay as it is. */
@@ -153,6 +153,26 @@ describe("a register bank", () => {
     bank.set("WORD", 3);
     bank.reset();
     expect(told(), "no hook is called by us").toEqual([]);
+  });
+
+  it("shows what is stored from a register on, as bytes, and calls no hook for them", () => {
+    const hook = vi.fn();
+    const { bank, write } = bankOf(
+      16,
+      {
+        FIRST: { at: 4, access: "rw", doc: "" },
+        NEXT: { at: 8, size: 2, access: "rw", doc: "" },
+      },
+      { NEXT: hook },
+    );
+    const stored = bank.stored("FIRST", 6);
+    write(4, 1, 2, 3, 4);
+    expect([...stored]).toEqual([1, 2, 3, 4, 0, 0]);
+    stored.set([5, 6], 4);
+    expect(bank.get("NEXT")).toBe(0x0605);
+    expect(hook).not.toHaveBeenCalled();
+    bank.reset();
+    expect([...stored]).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
   it("asks a read hook for the value, of any part of it", () => {

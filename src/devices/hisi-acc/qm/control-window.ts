@@ -1,5 +1,6 @@
+import { assert } from "../../../base/assert.ts";
 import { errno } from "../../../base/errno.ts";
-import { contextBytes, messagesMax, Qm } from "../../../spec/hisi-qm.ts";
+import { messagesMax, Qm } from "../../../spec/hisi-qm.ts";
 import { FunctionFaults, WindowFlags } from "../../../spec/hisi-qm-control.ts";
 import type { QmBank } from "./event-queue.ts";
 import type { FunctionState } from "./function-state.ts";
@@ -9,7 +10,13 @@ import { FunctionFlags, QueueRecord } from "./state.ts";
 
 const flag = FunctionFlags.mask;
 const { hold, still } = Qm.bits.STANDSTILL.mask;
-const contextDwords = contextBytes / 4;
+/** The registers of the window lie as a `QueueRecord` does. */
+const shownBytes = QueueRecord.offset.reserved;
+assert(
+  Qm.at.QUEUE_CQC - Qm.at.QUEUE_SQC === QueueRecord.offset.cqc &&
+    Qm.at.QUEUE_FLAGS - Qm.at.QUEUE_SQC === QueueRecord.offset.flags,
+  "the window on a queue is not laid out as what is known of one",
+);
 
 /** What the window needs of its function. */
 export interface WindowParts {
@@ -30,11 +37,13 @@ export interface WindowParts {
  */
 export class ControlWindow {
   readonly #parts: WindowParts;
-  readonly #record = new Uint8Array(QueueRecord.size);
-  readonly #view = new DataView(this.#record.buffer);
+  /** What the window shows of a queue: the beginning of a `QueueRecord`. */
+  readonly #shown: Uint8Array;
+  readonly #taken = new Uint8Array(QueueRecord.size);
 
   constructor(parts: WindowParts) {
     this.#parts = parts;
+    this.#shown = parts.bank.stored("QUEUE_SQC", shownBytes);
   }
 
   /** STANDSTILL was written: the function holds, stands still, or goes on where it was. */
@@ -62,8 +71,7 @@ export class ControlWindow {
     const { contexts } = this.#parts;
     const queue = contexts.firstKnown(from);
     if (queue === contexts.count) return queue;
-    this.#record.set(contexts.record(queue));
-    this.#passAll(true);
+    this.#shown.set(contexts.record(queue).subarray(0, shownBytes));
     return queue;
   }
 
@@ -72,29 +80,9 @@ export class ControlWindow {
     const { contexts, requests, state } = this.#parts;
     if (queue >= contexts.count) return -errno.EINVAL;
     if (!state.is(flag.still)) return -errno.EBUSY;
-    this.#passAll(false);
+    this.#taken.set(this.#shown);
     requests.abandon(queue);
-    return contexts.replace(queue, this.#record);
-  }
-
-  #passAll(show: boolean): void {
-    const { sqc, cqc, flags } = QueueRecord.offset;
-    for (let index = 0; index < contextDwords; index++) {
-      this.#pass("QUEUE_SQC", index, sqc + 4 * index, show);
-      this.#pass("QUEUE_CQC", index, cqc + 4 * index, show);
-    }
-    this.#pass("QUEUE_FLAGS", 0, flags, show);
-  }
-
-  #pass(
-    name: "QUEUE_SQC" | "QUEUE_CQC" | "QUEUE_FLAGS",
-    index: number,
-    at: number,
-    show: boolean,
-  ): void {
-    const { bank } = this.#parts;
-    if (show) bank.set(name, this.#view.getUint32(at, true), index);
-    else this.#view.setUint32(at, bank.get(name, index), true);
+    return contexts.replace(queue, this.#taken);
   }
 
   /** Shows the function, or takes what is shown. */

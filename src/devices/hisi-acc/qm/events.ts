@@ -203,9 +203,9 @@ export class Events {
 
   /** Adds the queues that have something to tell, and these flags. */
   #add(flags: number): void {
-    for (let queue = 0; queue < this.#contexts.count; queue++) {
+    this.#contexts.eachKnown((queue) => {
       if (this.#contexts.is(queue, flag.event | flags)) this.#events.add(queue);
       if (this.#contexts.is(queue, flag.error | flags)) this.#errors.add(queue);
-    }
+    });
   }
 }

@@ -299,9 +299,21 @@ export class QueueContexts {
 
   /** The first queue from this one on that is not as after a reset; `count` when there is none. */
   firstKnown(from: number): number {
-    let queue = from;
-    while (queue < this.count && this.#u32(queue, at.flags) === 0) queue++;
-    return Math.min(queue, this.count);
+    const end = this.count * QueueRecord.size;
+    let record = from * QueueRecord.size;
+    while (record < end && this.#view.getUint32(record + at.flags, true) === 0) {
+      record += QueueRecord.size;
+    }
+    return Math.min(record / QueueRecord.size, this.count);
+  }
+
+  /**
+   * Visits the queues that are not as after a reset. They are few, and a guest may stand still
+   * while they are looked for.
+   */
+  eachKnown(visit: (queue: number) => void): void {
+    let queue = this.firstKnown(0);
+    for (; queue < this.count; queue = this.firstKnown(queue + 1)) visit(queue);
   }
 
   /** The queue is as after a reset. */

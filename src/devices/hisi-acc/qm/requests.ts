@@ -303,7 +303,7 @@ export class Requests {
   /** Looks in the state for queues with requests. */
   recover(): void {
     this.#ready.clear();
-    for (let queue = 0; queue < this.#parts.contexts.count; queue++) this.kick(queue);
+    this.#parts.contexts.eachKnown((queue) => this.kick(queue));
   }
 
   /**
@@ -313,13 +313,13 @@ export class Requests {
   restored(): void {
     const { contexts, state } = this.#parts;
     this.#unwritten.clear();
-    for (let queue = 0; queue < contexts.count; queue++) {
-      if (!contexts.is(queue, flag.torn) || contexts.is(queue, flag.answering)) continue;
+    contexts.eachKnown((queue) => {
+      if (!contexts.is(queue, flag.torn) || contexts.is(queue, flag.answering)) return;
       contexts.clear(queue, flag.torn);
       contexts.set(queue, flag.stopped);
       contexts.setError(queue, AeqeType.cqeError);
       state.addFault(fault.queueMemory);
-    }
+    });
     this.recover();
   }
 }

@@ -147,9 +147,9 @@ export class Tables {
     this.#loading.abort();
     this.#loads.clear();
     if (bank.get("CACHE_WB_START") !== 0) this.#writing.start(this.#writeAll());
-    for (let queue = 0; queue < contexts.count; queue++) {
+    contexts.eachKnown((queue) => {
       if (contexts.is(queue, flag.load)) this.#loads.add(queue);
-    }
+    });
     this.#startLoading();
   }
 }
