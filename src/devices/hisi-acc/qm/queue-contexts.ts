@@ -205,10 +205,11 @@ export class QueueContexts {
 
   /** Has any queue one of these `QueueFlags`? */
   some(flags: number): boolean {
-    for (let queue = 0; queue < this.count; queue++) {
-      if ((this.#u32(queue, at.flags) & flags) !== 0) return true;
+    let queue = this.firstKnown(0);
+    while (queue < this.count && (this.#u32(queue, at.flags) & flags) === 0) {
+      queue = this.firstKnown(queue + 1);
     }
-    return false;
+    return queue < this.count;
   }
 
   /** Installs an SQ context from `bytes`, empty unless it `keeps` its head and tail. */

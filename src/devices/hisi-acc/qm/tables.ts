@@ -66,7 +66,8 @@ export class Tables {
     const { bank, contexts, state } = this.#parts;
     const { sqcTable, cqcTable } = state;
     let result = 0;
-    for (let queue = 0; queue < contexts.count && result === 0; queue++) {
+    let queue = contexts.firstKnown(0);
+    for (; queue < contexts.count && result === 0; queue = contexts.firstKnown(queue + 1)) {
       const at = queue * contextBytes;
       if (sqcTable !== 0 && contexts.is(queue, flag.sq)) {
         this.#copy(contexts.sqcAt(queue));
