@@ -1,6 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { createProgram } from "../../src/cli/program.ts";
+import { compileAhead } from "../../src/host/compiling.ts";
+
+vi.mock("../../src/host/compiling.ts", () => ({ compileAhead: vi.fn() }));
 
 const module = fileURLToPath(new URL("../../dist/host/compiling.js", import.meta.url));
 
@@ -46,4 +50,21 @@ describe("a process in which a guest may wait", () => {
     expect(loaded).toBeLessThan(bodyBytes);
     expect(later).toBeLessThan(bodyBytes);
   });
+});
+
+describe("a verb in which a guest may wait", () => {
+  beforeEach(() => vi.clearAllMocks());
+
+  it.each(["serve", "relay", "vm"])("compiles ahead: %s", async (verb) => {
+    await createProgram([verb]);
+    expect(compileAhead).toHaveBeenCalledOnce();
+  });
+
+  it.each(["probe", "migrate", "swap"])(
+    "is another one than %s, which starts sooner",
+    async (verb) => {
+      await createProgram([verb]);
+      expect(compileAhead).not.toHaveBeenCalled();
+    },
+  );
 });
