@@ -203,9 +203,9 @@ export class Events {
 
   /** Adds the queues that have something to tell, and these flags. */
   #add(flags: number): void {
-    this.#contexts.eachKnown((queue) => {
+    for (const queue of this.#contexts.known()) {
       if (this.#contexts.is(queue, flag.event | flags)) this.#events.add(queue);
       if (this.#contexts.is(queue, flag.error | flags)) this.#errors.add(queue);
-    });
+    }
   }
 }

@@ -205,11 +205,10 @@ export class QueueContexts {
 
   /** Has any queue one of these `QueueFlags`? */
   some(flags: number): boolean {
-    let queue = this.firstKnown(0);
-    while (queue < this.count && (this.#u32(queue, at.flags) & flags) === 0) {
-      queue = this.firstKnown(queue + 1);
+    for (const queue of this.known()) {
+      if ((this.#u32(queue, at.flags) & flags) !== 0) return true;
     }
-    return queue < this.count;
+    return false;
   }
 
   /** Installs an SQ context from `bytes`, empty unless it `keeps` its head and tail. */
@@ -309,12 +308,12 @@ export class QueueContexts {
   }
 
   /**
-   * Visits the queues that are not as after a reset. They are few, and a guest may stand still
-   * while they are looked for.
+   * The queues that are not as after a reset. They are few, and a guest may stand still while they
+   * are looked for.
    */
-  eachKnown(visit: (queue: number) => void): void {
+  *known(): Generator<number> {
     let queue = this.firstKnown(0);
-    for (; queue < this.count; queue = this.firstKnown(queue + 1)) visit(queue);
+    for (; queue < this.count; queue = this.firstKnown(queue + 1)) yield queue;
   }
 
   /** The queue is as after a reset. */

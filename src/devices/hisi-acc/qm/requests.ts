@@ -303,7 +303,7 @@ export class Requests {
   /** Looks in the state for queues with requests. */
   recover(): void {
     this.#ready.clear();
-    this.#parts.contexts.eachKnown((queue) => this.kick(queue));
+    for (const queue of this.#parts.contexts.known()) this.kick(queue);
   }
 
   /**
@@ -313,13 +313,13 @@ export class Requests {
   restored(): void {
     const { contexts, state } = this.#parts;
     this.#unwritten.clear();
-    contexts.eachKnown((queue) => {
-      if (!contexts.is(queue, flag.torn) || contexts.is(queue, flag.answering)) return;
+    for (const queue of contexts.known()) {
+      if (!contexts.is(queue, flag.torn) || contexts.is(queue, flag.answering)) continue;
       contexts.clear(queue, flag.torn);
       contexts.set(queue, flag.stopped);
       contexts.setError(queue, AeqeType.cqeError);
       state.addFault(fault.queueMemory);
-    });
+    }
     this.recover();
   }
 }

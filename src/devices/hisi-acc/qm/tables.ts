@@ -66,8 +66,8 @@ export class Tables {
     const { bank, contexts, state } = this.#parts;
     const { sqcTable, cqcTable } = state;
     let result = 0;
-    let queue = contexts.firstKnown(0);
-    for (; queue < contexts.count && result === 0; queue = contexts.firstKnown(queue + 1)) {
+    for (const queue of contexts.known()) {
+      if (result !== 0) break;
       const at = queue * contextBytes;
       if (sqcTable !== 0 && contexts.is(queue, flag.sq)) {
         this.#copy(contexts.sqcAt(queue));
@@ -148,9 +148,9 @@ export class Tables {
     this.#loading.abort();
     this.#loads.clear();
     if (bank.get("CACHE_WB_START") !== 0) this.#writing.start(this.#writeAll());
-    contexts.eachKnown((queue) => {
+    for (const queue of contexts.known()) {
       if (contexts.is(queue, flag.load)) this.#loads.add(queue);
-    });
+    }
     this.#startLoading();
   }
 }
