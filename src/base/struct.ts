@@ -1,4 +1,5 @@
 import { assert } from "./assert.ts";
+import { compiledOr, identifier } from "./compiled.ts";
 
 /**
  * One kind of field of a wire structure. All integers are little-endian. `read` and `write` are the
@@ -130,8 +131,6 @@ export function array<T>(field: Field<T>, count: number): Field<T[]> {
   };
 }
 
-const identifier = /^[A-Za-z_$][\w$]*$/;
-
 /**
  * The plain codec: walks the table at every call. It is the meaning that the compiled one must
  * have.
@@ -151,10 +150,7 @@ export function walkedCodec<F extends Fields>(fields: F, offset: Record<string, 
   };
 }
 
-/**
- * The table as straight-line code. Only our own identifiers and offsets reach `new Function`, never
- * what a peer sent; where code generation is switched off it throws, and the walker is used.
- */
+/** The table as straight-line code; throws where code generation is off. */
 export function compiledCodec<F extends Fields>(
   fields: F,
   offset: Record<string, number>,
@@ -184,11 +180,9 @@ export function struct<const F extends Fields>(name: string, size: number, field
     end += width;
   }
   assert(end === size, `${name}: fields cover ${end} bytes, the document says ${size}`);
-  let codec: Codec<F>;
-  try {
-    codec = compiledCodec(fields, offset);
-  } catch {
-    codec = walkedCodec(fields, offset);
-  }
+  const codec = compiledOr(
+    () => compiledCodec(fields, offset),
+    () => walkedCodec(fields, offset),
+  );
   return { name, size, fields, offset: offset as Struct<F>["offset"], ...codec };
 }

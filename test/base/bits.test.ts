@@ -1,10 +1,38 @@
+import { readdirSync } from "node:fs";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { AssertionError } from "../../src/base/assert.ts";
-import { bits } from "../../src/base/bits.ts";
+import {
+  type BitPosition,
+  type Bits,
+  bits,
+  compiledWord,
+  walkedWord,
+} from "../../src/base/bits.ts";
 
 const Mailbox = bits({ command: [7, 0], status: [12, 9], busy: 13, read: 14, queue: [31, 16] });
 const word = fc.integer({ min: 0, max: 0xffff_ffff });
+
+type AnyBits = Bits<Record<string, BitPosition>>;
+
+const specification = new URL("../../src/spec/", import.meta.url);
+
+const isBits = (value: unknown): value is AnyBits =>
+  typeof value === "object" && value !== null && "unpack" in value;
+
+/** Every word that a document of src/spec declares, by itself or as a register. */
+async function everyWord(): Promise<Array<[name: string, at: AnyBits["at"]]>> {
+  const files = readdirSync(specification).filter((name) => name.endsWith(".ts"));
+  const modules = await Promise.all(files.map((name) => import(new URL(name, specification).href)));
+  const declared = modules.flatMap((module) => Object.entries(module));
+  return declared.flatMap(([name, value]) => {
+    if (isBits(value)) return [[name, value.at]];
+    const { bits: registers = {} } = Object(value) as { bits?: Record<string, AnyBits> };
+    return Object.entries(registers).map(([register, { at }]) => [`${name}.${register}`, at]);
+  });
+}
+
+const words = await everyWord();
 
 describe("named bits of a word", () => {
   it("are unpacked as booleans and numbers", () => {
@@ -65,7 +93,67 @@ describe("named bits of a word", () => {
     ["are written the wrong way round", () => bits({ a: [0, 3] })],
     ["lie above bit 31", () => bits({ a: [32, 30] })],
     ["lie below bit 0", () => bits({ a: -1 })],
+    ["have a name that is no identifier", () => bits({ "a-b": 0 })],
+    ["have a name that is code", () => bits({ "a: 0 }; //": 0 })],
   ])("do not load when they %s", (_, declare) => {
     expect(declare).toThrow(AssertionError);
+  });
+});
+
+describe("where code generation is switched off", () => {
+  afterEach(() => {
+    vi.unstubAllGlobals();
+  });
+
+  it("a word is walked, with the same result", () => {
+    const refuses = class {
+      constructor() {
+        throw new EvalError("Code generation from strings disallowed for this context");
+      }
+    };
+    vi.stubGlobal("Function", refuses);
+    expect(() => compiledWord(Mailbox.at)).toThrow(EvalError);
+    const walked = bits(Mailbox.at);
+    expect(walked.unpack(0xfffe_7a42)).toEqual(Mailbox.unpack(0xfffe_7a42));
+    expect(walked.pack({ queue: 0xfffe, busy: true })).toBe(0xfffe_2000);
+    expect(() => walked.pack({ command: 256 })).toThrow(AssertionError);
+  });
+});
+
+describe("the words of the documents", () => {
+  const table = fc.constantFrom(...words.map(([, at]) => at));
+
+  it("are found", () => {
+    expect(words.length).toBeGreaterThan(80);
+    expect(words.map(([name]) => name)).toContain("MailboxHead");
+  });
+
+  it.each(words)("%s: the compiled codec is the walked one", (_, at) => {
+    const [compiled, walked] = [compiledWord(at), walkedWord(at)];
+    fc.assert(
+      fc.property(word, (value) => {
+        const values = walked.unpack(value);
+        expect(compiled.unpack(value)).toEqual(values);
+        expect(compiled.pack(values)).toBe(walked.pack(values));
+      }),
+    );
+  });
+
+  it("are packed alike, whatever is left out or does not fit", () => {
+    const value = fc.oneof(fc.boolean(), fc.constant(undefined), fc.integer(), word);
+    fc.assert(
+      fc.property(table, fc.array(value, { minLength: 32, maxLength: 32 }), (at, values) => {
+        const names = Object.keys(at);
+        const fields = Object.fromEntries(names.map((name, i) => [name, values[i]])) as never;
+        const [compiled, walked] = [compiledWord(at), walkedWord(at)].map(({ pack }) => {
+          try {
+            return pack(fields);
+          } catch (thrown) {
+            return String(thrown);
+          }
+        });
+        expect(compiled).toBe(walked);
+      }),
+    );
   });
 });
