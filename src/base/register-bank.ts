@@ -68,6 +68,15 @@ export interface RegisterValue {
   readonly doc: string;
 }
 
+/** Bytes of a row of registers, of which any that are accessed lie together as they are stored. */
+interface PlainRow {
+  readonly at: number;
+  readonly end: number;
+}
+
+/** Shorter rows are accessed word by word. */
+const rowLengthMin = 32;
+
 const all = -1;
 
 /** The bits of a word that an access to `count` bytes from byte `lane` touches. */
@@ -87,6 +96,10 @@ function store(bytes: Uint8Array, at: number, word: number): void {
   bytes[at + 3] = word >>> 24;
 }
 
+/** Is what is written stored as it is, and read as it is stored, by whatever access? */
+const isPlainRow = ({ access, count = 1, size, stride, writable }: Register): boolean =>
+  access === "rw" && count >= rowLengthMin && !(size ?? stride ?? writable);
+
 const nameOf = (name: string, register: Register, index: number): string =>
   register.count === undefined ? name : `${name}[${index}]`;
 
@@ -104,6 +117,7 @@ export class RegisterBank<T extends Registers> {
   readonly #rules: RegisterRules;
   readonly #cells: (Cell | undefined)[];
   readonly #slots: ReadonlyMap<string, Slot>;
+  readonly #rows: readonly PlainRow[];
 
   constructor(table: RegisterTable<T>, view: DataView, at: number, hooks: Hooks<T>) {
     assert(at % 4 === 0 && at + table.size <= view.byteLength, `${table.name}: no room at ${at}`);
@@ -125,6 +139,9 @@ export class RegisterBank<T extends Registers> {
       assert(sizeOf(register) <= 4, `${table.name}.${name}: a hook takes at most 4 bytes`);
       this.#hook(register, typeof hook === "function" ? { write: hook } : (hook ?? {}));
     }
+    this.#rows = Object.entries<Register>(table.registers)
+      .filter(([name, register]) => isPlainRow(register) && !(name in hooks))
+      .map(([, register]) => ({ at: register.at, end: offsetOf(register, register.count) }));
     this.reset();
   }
 
@@ -160,6 +177,10 @@ export class RegisterBank<T extends Registers> {
       store(bytes, at, this.#readWord(offset >>> 2, all));
       return;
     }
+    if (this.#inRow(offset, count)) {
+      bytes.set(this.#bytes.subarray(offset, offset + count), at);
+      return;
+    }
     for (let done = 0; done < count; ) {
       const lane = (offset + done) & 3;
       const lanes = Math.min(4 - lane, count - done);
@@ -175,6 +196,10 @@ export class RegisterBank<T extends Registers> {
       this.#writeWord(offset >>> 2, load(bytes, at), all);
       return;
     }
+    if (this.#inRow(offset, count)) {
+      this.#bytes.set(bytes.subarray(at, at + count), offset);
+      return;
+    }
     for (let done = 0; done < count; ) {
       const lane = (offset + done) & 3;
       const lanes = Math.min(4 - lane, count - done);
@@ -183,6 +208,13 @@ export class RegisterBank<T extends Registers> {
       this.#writeWord((offset + done) >>> 2, word, enabled(lane, lanes));
       done += lanes;
     }
+  }
+
+  #inRow(offset: number, count: number): boolean {
+    for (const { at, end } of this.#rows) {
+      if (offset >= at && offset + count <= end) return true;
+    }
+    return false;
   }
 
   #readWord(word: number, enable: number): number {

@@ -1,7 +1,8 @@
 /** What the control half of our HiSilicon VFs shows in its windows, which silicon does not have. */
 import { bits } from "../base/bits.ts";
+import { array, struct, u32 } from "../base/struct.ts";
 
-/** What the contexts of a queue do not say (`QUEUE_FLAGS`). */
+/** What the contexts of a queue do not say. */
 export const QueueFlags = bits({
   /** The contexts are installed. */
   sq: 0,
@@ -24,6 +25,22 @@ export const QueueFlags = bits({
   /** A message writes its CQE, behind all else that the guest gets to see of the request. */
   answering: 13,
 });
+/** Dwords of an SQ's or a CQ's context. */
+const contextDwords = 8;
+
+/** A queue, as the window shows it and as it is sent. */
+export const QueueEntry = struct("queue entry", 72, {
+  number: u32,
+  /** `QueueFlags`. */
+  flags: u32,
+  /** As `Sqc` and `Cqc`; zeroes for one that is not installed. */
+  sqc: array(u32, contextDwords),
+  cqc: array(u32, contextDwords),
+});
+
+/** Queues that the window shows at once. */
+export const queuesShownMax = 32;
+
 /** What no other register says of the function (`FUNCTION_FLAGS`). */
 export const WindowFlags = bits({
   /** The next event interrupts. */

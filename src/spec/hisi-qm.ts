@@ -6,6 +6,7 @@
 import { bits } from "../base/bits.ts";
 import { registers } from "../base/registers.ts";
 import { array, struct, u16, u32 } from "../base/struct.ts";
+import { QueueEntry, queuesShownMax } from "./hisi-qm-control.ts";
 
 /** Huawei. */
 export const hisiVendor = 0x19e5;
@@ -162,14 +163,17 @@ export const Qm = registers("hisi-qm", qmBarBytes, {
     bits: { hold: 0, still: 1 },
     doc: "begins no request; moves nothing at all, what was under way runs again afterwards",
   },
-  QUEUE_SQC: { at: 0x8400, count: 8, access: "rw", doc: "window on one queue: its SQ context" },
-  QUEUE_CQC: { at: 0x8420, count: 8, access: "rw", doc: "its CQ context" },
-  QUEUE_FLAGS: { at: 0x8440, access: "rw", doc: "`QueueFlags`: what its contexts do not say" },
   FUNCTION_FLAGS: { at: 0x8480, access: "rw", doc: "window on the function: `WindowFlags`" },
   FUNCTION_FAULTS: { at: 0x8484, access: "rw", doc: "`FunctionFaults` since the last reset" },
   OUTGOING: { at: 0x8488, count: 2, access: "rw", doc: "the VF's message to the PF" },
   MESSAGES: { at: 0x8490, access: "rw", doc: "messages of the PF that wait" },
   INCOMING: { at: 0x8494, count: 8, access: "rw", doc: "message and data of each" },
+  QUEUE_WINDOW: {
+    at: 0x8800,
+    count: (queuesShownMax * QueueEntry.size) / 4,
+    access: "rw",
+    doc: "window on some queues: a `QueueEntry` of each",
+  },
 });
 
 /** The first dword of the mailbox, which is also where its outcome is read. */
@@ -206,12 +210,12 @@ export const MailboxCommand = {
   /** Finishes what is under way and begins nothing more. For who migrates the function. */
   pause: 0xe,
   /**
-   * By the control mailbox only. Fills the window on the first queue from this one on of which
-   * there is anything to say, and gives its number, one that there is not if there is none; or
-   * takes what the window shows, for this queue.
+   * By the control mailbox only. Fills the window with the first queues from this one on of which
+   * there is anything to say; gives how many they are, and the next such queue, one that there is
+   * not if there is none. Or takes from the window so many queues.
    */
   queueWindow: 0x80,
-  /** The same for the window on the function. */
+  /** Fills the window on the function, or takes what it shows. */
   functionWindow: 0x81,
 } as const;
 

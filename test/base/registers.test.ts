@@ -175,6 +175,52 @@ describe("a register bank", () => {
     expect([...stored]).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
+  it("reads and writes a long row at once, as it would word by word", () => {
+    const length = 32;
+    const row = { at: 8, count: length, access: "rw", doc: "" } as const;
+    const table = {
+      BEFORE: { at: 4, access: "ro", reset: 0x01020304, doc: "" },
+      ROW: row,
+      BEHIND: { at: 8 + 4 * length, access: "w1c", reset: 0xff, doc: "" },
+    } as const;
+    const bytes = 16 + 4 * length;
+    // With a hook nothing is done at once.
+    const seen = vi.fn();
+    const [whole, words] = [bankOf(bytes, table, {}), bankOf(bytes, table, { ROW: seen })];
+    const access = fc.record({
+      at: fc.nat(bytes - 1),
+      content: fc.uint8Array({ minLength: 1, maxLength: bytes }),
+    });
+    fc.assert(
+      fc.property(fc.array(access, { maxLength: 4 }), (accesses) => {
+        for (const { at, content } of accesses) {
+          const some = [...content.subarray(0, bytes - at)];
+          for (const { write } of [whole, words]) write(at, ...some);
+          expect(whole.read(at, some.length)).toEqual(words.read(at, some.length));
+        }
+        expect(whole.buffer).toEqual(words.buffer);
+      }),
+    );
+    expect(seen).toHaveBeenCalled();
+  });
+
+  it.each<[string, Partial<Register>]>([
+    ["with bits that nothing writes", { writable: 0xff }],
+    ["that only its owner writes", { access: "ro" }],
+    ["that cannot be read", { access: "wo" }],
+    ["with gaps", { stride: 8 }],
+    ["of bytes", { size: 1 }],
+  ])("treats no row %s as plain", (_, other) => {
+    const row = { at: 0, count: 32, access: "rw", doc: "", ...other } as Register;
+    const { read, write, buffer } = bankOf(256, { ROW: row }, {});
+    const table = registers("rules", 256, { ROW: row }).rules;
+    const stored = new Int32Array(64).fill(-1).map((word, i) => word & (table.writable[i] ?? 0));
+    write(0, ...new Uint8Array(256).fill(0xff));
+    expect(new Int32Array(buffer.buffer, 16, 64)).toEqual(stored);
+    const shown = stored.map((word, i) => word & (table.readable[i] ?? 0));
+    expect(new Uint8Array(read(0, 256))).toEqual(new Uint8Array(shown.buffer));
+  });
+
   it("asks a read hook for the value, of any part of it", () => {
     let now = 0x01020304;
     const { read, write, bank } = bankOf(

@@ -202,8 +202,10 @@ export class Commands {
 
   queueWindow({ queue, get }: MailboxRequest): number {
     const { window } = this.#parts;
-    if (!get) return window.takeQueue(queue);
-    this.resultLow = window.showQueue(queue);
+    if (!get) return window.takeQueues(queue);
+    const { shown, next } = window.showQueues(queue);
+    this.resultLow = shown;
+    this.resultHigh = next;
     return 0;
   }
 

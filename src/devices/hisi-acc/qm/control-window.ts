@@ -1,7 +1,11 @@
-import { assert } from "../../../base/assert.ts";
 import { errno } from "../../../base/errno.ts";
 import { messagesMax, Qm } from "../../../spec/hisi-qm.ts";
-import { FunctionFaults, WindowFlags } from "../../../spec/hisi-qm-control.ts";
+import {
+  FunctionFaults,
+  QueueEntry,
+  queuesShownMax,
+  WindowFlags,
+} from "../../../spec/hisi-qm-control.ts";
 import type { QmBank } from "./event-queue.ts";
 import type { FunctionState } from "./function-state.ts";
 import type { QueueContexts } from "./queue-contexts.ts";
@@ -10,13 +14,9 @@ import { FunctionFlags, QueueRecord } from "./state.ts";
 
 const flag = FunctionFlags.mask;
 const { hold, still } = Qm.bits.STANDSTILL.mask;
-/** The registers of the window lie as a `QueueRecord` does. */
-const shownBytes = QueueRecord.offset.reserved;
-assert(
-  Qm.at.QUEUE_CQC - Qm.at.QUEUE_SQC === QueueRecord.offset.cqc &&
-    Qm.at.QUEUE_FLAGS - Qm.at.QUEUE_SQC === QueueRecord.offset.flags,
-  "the window on a queue is not laid out as what is known of one",
-);
+const { size: entryBytes, offset: entryAt } = QueueEntry;
+/** Both contexts of a queue lie in a row, in an entry as in a `QueueRecord`. */
+const contextsBytes = QueueRecord.offset.flags;
 
 /** What the window needs of its function. */
 export interface WindowParts {
@@ -32,18 +32,22 @@ export interface WindowParts {
 
 /**
  * The control half's view of what registers and tables in guest memory do not show, for who
- * migrates the function: one queue at a time, and the function as a whole. Not on silicon. What it
- * shows is replaced only while the function stands still.
+ * migrates the function: some queues at a time, and the function as a whole. Not on silicon. What
+ * it shows is replaced only while the function stands still.
  */
 export class ControlWindow {
   readonly #parts: WindowParts;
-  /** What the window shows of a queue: the beginning of a `QueueRecord`. */
+  /** What the window shows: a `QueueEntry` of each queue. */
   readonly #shown: Uint8Array;
-  readonly #taken = new Uint8Array(QueueRecord.size);
+  readonly #view: DataView;
+  readonly #record = new Uint8Array(QueueRecord.size);
+  readonly #recordView = new DataView(this.#record.buffer);
 
   constructor(parts: WindowParts) {
     this.#parts = parts;
-    this.#shown = parts.bank.stored("QUEUE_SQC", shownBytes);
+    this.#shown = parts.bank.stored("QUEUE_WINDOW", queuesShownMax * entryBytes);
+    const { buffer, byteOffset, byteLength } = this.#shown;
+    this.#view = new DataView(buffer, byteOffset, byteLength);
   }
 
   /** STANDSTILL was written: the function holds, stands still, or goes on where it was. */
@@ -66,23 +70,46 @@ export class ControlWindow {
     return (state.is(flag.held) ? hold : 0) | (state.is(flag.still) ? still : 0);
   }
 
-  /** Shows the first queue from this one on of which there is anything to say; `count` for none. */
-  showQueue(from: number): number {
+  /** Shows the first queues from this one on of which there is anything to say. */
+  showQueues(from: number): { readonly shown: number; readonly next: number } {
     const { contexts } = this.#parts;
-    const queue = contexts.firstKnown(from);
-    if (queue === contexts.count) return queue;
-    this.#shown.set(contexts.record(queue).subarray(0, shownBytes));
-    return queue;
+    let shown = 0;
+    let queue = contexts.firstKnown(from);
+    for (; queue < contexts.count && shown < queuesShownMax; shown++) {
+      this.#show(queue, shown * entryBytes);
+      queue = contexts.firstKnown(queue + 1);
+    }
+    return { shown, next: queue };
   }
 
-  /** Takes what is shown for a queue. */
-  takeQueue(queue: number): number {
-    const { contexts, requests, state } = this.#parts;
+  #show(queue: number, at: number): void {
+    const { contexts } = this.#parts;
+    this.#view.setUint32(at + entryAt.number, queue, true);
+    this.#view.setUint32(at + entryAt.flags, contexts.flags(queue), true);
+    this.#shown.set(contexts.record(queue).subarray(0, contextsBytes), at + entryAt.sqc);
+  }
+
+  /** Takes so many queues as they are shown. */
+  takeQueues(shown: number): number {
+    if (shown > queuesShownMax) return -errno.EINVAL;
+    if (!this.#parts.state.is(flag.still)) return -errno.EBUSY;
+    for (let index = 0; index < shown; index++) {
+      const result = this.#take(index * entryBytes);
+      if (result < 0) return result;
+    }
+    return 0;
+  }
+
+  #take(at: number): number {
+    const { contexts, requests } = this.#parts;
+    const queue = this.#view.getUint32(at + entryAt.number, true);
     if (queue >= contexts.count) return -errno.EINVAL;
-    if (!state.is(flag.still)) return -errno.EBUSY;
-    this.#taken.set(this.#shown);
+    const contextsAt = at + entryAt.sqc;
+    this.#record.set(this.#shown.subarray(contextsAt, contextsAt + contextsBytes));
+    const flags = this.#view.getUint32(at + entryAt.flags, true);
+    this.#recordView.setUint32(QueueRecord.offset.flags, flags, true);
     requests.abandon(queue);
-    return contexts.replace(queue, this.#taken);
+    return contexts.replace(queue, this.#record);
   }
 
   /** Shows the function, or takes what is shown. */

@@ -93,6 +93,11 @@ export class QueueContexts {
     return (this.#u32(queue, at.flags) & flags) === flags;
   }
 
+  /** All of its `QueueFlags`. */
+  flags(queue: number): number {
+    return this.#u32(queue, at.flags);
+  }
+
   set(queue: number, flags: number): void {
     this.#setU32(queue, at.flags, this.#u32(queue, at.flags) | flags);
   }

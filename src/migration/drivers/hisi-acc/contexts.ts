@@ -21,13 +21,19 @@ const flag = QueueFlags.mask;
 const addressMax = 2 ** 53;
 const bytes = new DataView(new ArrayBuffer(contextBytes));
 
+// Loops where a closure would read better: they run in a guest's standstill, for each queue, and as
+// a rule for the first time.
+
 /** The context as its structure; good until the next call. */
 function viewOf(dwords: readonly number[]): DataView {
-  for (const [index, dword] of dwords.entries()) bytes.setUint32(4 * index, dword, true);
+  for (let i = 0; i < dwords.length; i++) bytes.setUint32(4 * i, dwords[i] as number, true);
   return bytes;
 }
 
-export const isZero = (dwords: readonly number[]): boolean => dwords.every((each) => each === 0);
+export function isZero(dwords: readonly number[]): boolean {
+  for (let i = 0; i < dwords.length; i++) if (dwords[i] !== 0) return false;
+  return true;
+}
 
 /** May a ring or a table start here? */
 export const addressFits = (address: number): boolean =>
@@ -35,10 +41,12 @@ export const addressFits = (address: number): boolean =>
 
 /** The first dword with bits that say nothing, as text; null when there is none. */
 function strayDword(dwords: readonly number[], masks: readonly number[]): string | null {
-  const index = dwords.findIndex((dword, i) => (dword & ~(masks[i] as number)) !== 0);
-  if (index < 0) return null;
-  const isAddress = index === 1 || index === 2;
-  return isAddress ? "its base is no ring's address" : `dword ${index} has bits that say nothing`;
+  for (let i = 0; i < dwords.length; i++) {
+    if (((dwords[i] as number) & ~(masks[i] as number)) === 0) continue;
+    const isAddress = i === 1 || i === 2;
+    return isAddress ? "its base is no ring's address" : `dword ${i} has bits that say nothing`;
+  }
+  return null;
 }
 
 /** Head and tail lie at the same place in every context. */
@@ -103,9 +111,10 @@ const sentFlags = QueueFlags.all & ~(flag.torn | flag.telling | flag.answering);
  * its own input, or whose guest has put its rings where none can be, has stopped by an error: that
  * is for the guest to hear, and keeps nobody from migrating it.
  */
-export function sentQueue({ number, flags, ...contexts }: QueueState, shift: number): QueueState {
-  const sqc = (flags & flag.sq) !== 0 ? [...contexts.sqc] : noContext;
-  const cqc = (flags & flag.cq) !== 0 ? [...contexts.cqc] : noContext;
+export function sentQueue(held: QueueState, shift: number): QueueState {
+  const { number, flags } = held;
+  const sqc = (flags & flag.sq) !== 0 ? held.sqc : noContext;
+  const cqc = (flags & flag.cq) !== 0 ? held.cqc : noContext;
   const torn = (flags & flag.torn) !== 0;
   const told = torn ? (flags & ~flag.errorType) | failed : flags;
   const sent = { number, flags: (told & sentFlags) >>> 0, sqc, cqc };

@@ -3,8 +3,8 @@ import { MailboxHead, MailboxStatus } from "../../../spec/hisi-qm.ts";
 import type { Step } from "../../driver.ts";
 import type { Mailboxes, QmPort } from "./port.ts";
 
-const { busy, command, get, queue } = MailboxHead.mask;
-const identity = command | get | queue;
+const { busy, ...named } = MailboxHead.mask;
+const identity = named.command | named.get | named.queue;
 
 /** A command, as the mailbox takes it. */
 export interface Request {
@@ -37,8 +37,8 @@ export class Mailbox {
   }
 
   /** Stores a command: EBUSY when the mailbox does not take it. */
-  post({ low = 0, high = 0, ...request }: Request): number {
-    const head = MailboxHead.pack({ ...request, busy: true });
+  post({ command, queue = 0, get = false, low = 0, high = 0 }: Request): number {
+    const head = MailboxHead.pack({ command, queue, get, busy: true });
     this.#port.writeMailbox(this.#name, [head, low, high, 0]);
     const [seen = 0] = this.words;
     return ((seen ^ head) & identity) === 0 ? this.#port.result : -errno.EBUSY;

@@ -1,6 +1,6 @@
 import { errno } from "../../../base/errno.ts";
-import { contextBytes, MailboxCommand, messagesMax, Qm } from "../../../spec/hisi-qm.ts";
-import { WindowFlags } from "../../../spec/hisi-qm-control.ts";
+import { MailboxCommand, messagesMax, Qm } from "../../../spec/hisi-qm.ts";
+import { QueueEntry, queuesShownMax, WindowFlags } from "../../../spec/hisi-qm-control.ts";
 import type { Step } from "../../driver.ts";
 import { ended } from "../../step.ts";
 import { queueOfTables, sentQueue } from "./contexts.ts";
@@ -14,7 +14,7 @@ import { atMost, writeBack } from "./write-back.ts";
 const { hold, still } = Qm.bits.STANDSTILL.mask;
 const { committing } = Qm.bits.ACTIVE.mask;
 const { executing, writingBack, writtenBack } = WindowFlags.mask;
-const contextDwords = contextBytes / 4;
+const entryBytes = QueueEntry.size;
 
 /** How long requests may take to end before they are ended, to run again; in milliseconds. */
 export const finishMs = 1000;
@@ -22,8 +22,6 @@ export const finishMs = 1000;
 export const writeBackMs = 250;
 /** The same for writes that cannot be begun anew: output over its input, entries of rings. */
 export const commitMs = 500;
-/** Queues that are read or installed in one turn. */
-const queuesPerTurn = 64;
 
 /**
  * By a control half of its own: a mailbox, a standstill and windows that the guest does not reach.
@@ -38,6 +36,9 @@ export class OwnControl implements ControlPath {
   #tablesWritten = false;
   /** The guest's own write-back, as it was before ours: `WindowFlags`. */
   #guestsWriteBack = 0;
+  /** What the window on queues shows. */
+  readonly #window = new Uint8Array(queuesShownMax * entryBytes);
+  readonly #windowView = new DataView(this.#window.buffer);
 
   constructor(parts: PathParts) {
     this.#parts = parts;
@@ -69,23 +70,34 @@ export class OwnControl implements ControlPath {
   }
 
   *find(): Step {
-    const { port, queueCount, sqeShift } = this.#parts;
+    const { port, queueCount } = this.#parts;
     const queues: QueueState[] = [];
-    for (let next = 0; next < queueCount; ) {
-      if (queues.length % queuesPerTurn === queuesPerTurn - 1) yield;
+    for (let from = 0; from < queueCount; ) {
+      if (from > 0) yield;
       const command = MailboxCommand.queueWindow;
-      const result = yield* this.mailbox.run({ command, queue: next, get: true });
+      const result = yield* this.mailbox.run({ command, queue: from, get: true });
       if (result < 0) return result;
-      const number = this.mailbox.resultLow;
-      if (number >= queueCount) break;
-      if (number < next) return -errno.EIO;
-      next = number + 1;
-      const flags = port.read("QUEUE_FLAGS");
-      const sqc = port.readRow("QUEUE_SQC", contextDwords);
-      const cqc = port.readRow("QUEUE_CQC", contextDwords);
-      queues.push(sentQueue({ number, flags, sqc, cqc }, sqeShift));
+      const { resultLow: shown, resultHigh: next } = this.mailbox;
+      if (shown > queuesShownMax || next <= from) return -errno.EIO;
+      const bytes = this.#window.subarray(0, shown * entryBytes);
+      port.readBytes("QUEUE_WINDOW", bytes);
+      if (!this.#take(shown, from, queues)) return -errno.EIO;
+      from = next;
     }
     return yield* this.#findFunction(queues);
+  }
+
+  /** Adds the queues that the window shows; false when it shows others than it was asked for. */
+  #take(shown: number, from: number, queues: QueueState[]): boolean {
+    const { queueCount, sqeShift } = this.#parts;
+    let least = from;
+    for (let index = 0; index < shown; index++) {
+      const queue = QueueEntry.get(this.#windowView, index * entryBytes);
+      if (queue.number < least || queue.number >= queueCount) return false;
+      least = queue.number + 1;
+      queues.push(sentQueue(queue, sqeShift));
+    }
+    return true;
   }
 
   *#findFunction(queues: readonly QueueState[]): Step {
@@ -128,16 +140,17 @@ export class OwnControl implements ControlPath {
     return result < 0 || entry === null ? result : yield* this.#installFunction(entry);
   }
 
-  *#installAll(queues: Iterable<QueueState>): Step {
+  *#installAll(queues: readonly QueueState[]): Step {
     const { port } = this.#parts;
-    let count = 0;
-    for (const { number, flags, sqc, cqc } of queues) {
-      if (++count % queuesPerTurn === 0) yield;
-      port.writeRow("QUEUE_SQC", sqc);
-      port.writeRow("QUEUE_CQC", cqc);
-      port.write("QUEUE_FLAGS", flags);
+    for (let done = 0; done < queues.length; done += queuesShownMax) {
+      if (done > 0) yield;
+      const some = queues.slice(done, done + queuesShownMax);
+      for (const [index, queue] of some.entries()) {
+        QueueEntry.set(this.#windowView, index * entryBytes, queue);
+      }
+      port.writeBytes("QUEUE_WINDOW", this.#window.subarray(0, some.length * entryBytes));
       const command = MailboxCommand.queueWindow;
-      const result = yield* this.mailbox.run({ command, queue: number });
+      const result = yield* this.mailbox.run({ command, queue: some.length });
       if (result < 0) return result;
     }
     return port.result;

@@ -68,6 +68,15 @@ export class QmPort {
     for (const [index, value] of values.entries()) this.write(name, value, index);
   }
 
+  /** Registers that lie in a row, as bytes: as many as there is room for. */
+  readBytes(name: Name, bytes: Uint8Array): void {
+    this.#note(this.#control.read(qmBar, Qm.at[name], bytes, 0, bytes.length));
+  }
+
+  writeBytes(name: Name, bytes: Uint8Array): void {
+    this.#note(this.#control.write(qmBar, Qm.at[name], bytes, 0, bytes.length));
+  }
+
   /**
    * The 128 bits of a mailbox as one access, so that no part of it is seen without the others. What
    * was written to memory before is there before: here a call returns when the device has taken it.

@@ -2,7 +2,10 @@
 import { array, type Infer, struct, u32 } from "../../../base/struct.ts";
 import { type AccMatch, AccVfData } from "../../../spec/acc-vf-data.ts";
 import { driverSections } from "../../../spec/ferry-stream.ts";
-import { contextBytes, messagesMax } from "../../../spec/hisi-qm.ts";
+import { messagesMax } from "../../../spec/hisi-qm.ts";
+import { QueueEntry } from "../../../spec/hisi-qm-control.ts";
+
+export { QueueEntry } from "../../../spec/hisi-qm-control.ts";
 
 /** Kinds of sections. */
 export const AccSection = {
@@ -26,16 +29,6 @@ export const sectionNames: Readonly<Record<number, string>> = {
 
 /** Of every section's layout. */
 export const sectionVersion = 1;
-
-/** A queue: its contexts, and what they do not say. */
-export const QueueEntry = struct("queue entry", 72, {
-  number: u32,
-  /** `QueueFlags`. */
-  flags: u32,
-  /** As `Sqc` and `Cqc`; zeroes for one that is not installed. */
-  sqc: array(u32, contextBytes / 4),
-  cqc: array(u32, contextBytes / 4),
-});
 
 /** What of a function is in no register, or in one that the kernel's structure leaves out. */
 export const FunctionEntry = struct("function entry", 80, {
