@@ -265,6 +265,7 @@ describe("the control half", () => {
 
   it.each<[string, keyof typeof Qm.at, number, number]>([
     ["a queue once more", "CONTROL_MAILBOX", 8, 0],
+    ["queues that it is to show next time", "CONTROL_MAILBOX", 8, 9],
     ["more queues than it has room for", "CONTROL_MAILBOX", 4, 33],
     ["queues that there are not", "QUEUE_WINDOW", 0, 16],
     ["queues in another order", "QUEUE_WINDOW", 72, 0],

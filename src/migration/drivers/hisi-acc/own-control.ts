@@ -81,19 +81,19 @@ export class OwnControl implements ControlPath {
       if (shown > queuesShownMax || next <= from) return -errno.EIO;
       const bytes = this.#window.subarray(0, shown * entryBytes);
       port.readBytes("QUEUE_WINDOW", bytes);
-      if (!this.#take(shown, from, queues)) return -errno.EIO;
+      if (!this.#take(shown, from, Math.min(next, queueCount), queues)) return -errno.EIO;
       from = next;
     }
     return yield* this.#findFunction(queues);
   }
 
-  /** Adds the queues that the window shows; false when it shows others than it was asked for. */
-  #take(shown: number, from: number, queues: QueueState[]): boolean {
-    const { queueCount, sqeShift } = this.#parts;
+  /** Adds the queues that the window shows; false when they are not some of `from` to `end`. */
+  #take(shown: number, from: number, end: number, queues: QueueState[]): boolean {
+    const { sqeShift } = this.#parts;
     let least = from;
     for (let index = 0; index < shown; index++) {
       const queue = QueueEntry.get(this.#windowView, index * entryBytes);
-      if (queue.number < least || queue.number >= queueCount) return false;
+      if (queue.number < least || queue.number >= end) return false;
       least = queue.number + 1;
       queues.push(sentQueue(queue, sqeShift));
     }
