@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { FerryError } from "../base/errors.ts";
-import { Announcements, isLast } from "../host/announcements.ts";
+import { Announcements } from "../host/announcements.ts";
 import { hostClock } from "../host/host-clock.ts";
 import type { MigrationEvent, TimedEvent } from "../migration/hosts/events.ts";
 import type { Around } from "../migration/hosts/phases.ts";
@@ -101,7 +101,7 @@ async function migrate(options: VmOptions, around?: Around): Promise<void> {
     else if (line !== null) print(line);
   };
   // Most of it happens while no vCPU runs, and a reader that is slow must not make that longer.
-  const announcements = new Announcements(say, isLast);
+  const announcements = Announcements.toLog(say);
   const tell = (event: MigrationEvent): void => announcements.tell(recorder.note(event));
   const how = { devices, memory, precopyMs: options.within * 1000 };
   const move = new VmMove(from, to, how, tell, around);

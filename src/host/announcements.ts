@@ -1,7 +1,8 @@
 import type { TimedEvent } from "../migration/hosts/events.ts";
 
-/** How long what nobody waits for is kept back. */
-const laterMs = 50;
+/** How long what nobody waits for is kept back, and from a log: longer than a guest stands still. */
+const soonMs = 50;
+const laterMs = 250;
 
 /** A VMM goes on when it hears of these: what its device writes has ended, and begun elsewhere. */
 const awaited: readonly string[] = ["save", "thaw"];
@@ -14,7 +15,7 @@ function isAwaited(event: TimedEvent): boolean {
 }
 
 /** True for what is the last of a migration. */
-export const isLast = ({ kind }: TimedEvent): boolean => kind === "verdict";
+const isLast = ({ kind }: TimedEvent): boolean => kind === "verdict";
 
 /**
  * Passes events on, in their order. Most of them happen while a guest stands still, and writing one
@@ -24,21 +25,34 @@ export const isLast = ({ kind }: TimedEvent): boolean => kind === "verdict";
 export class Announcements {
   readonly #pass: (event: TimedEvent) => void;
   readonly #urgent: (event: TimedEvent) => boolean;
+  readonly #laterMs: number;
   #kept: TimedEvent[] = [];
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(
+  private constructor(
     pass: (event: TimedEvent) => void,
-    urgent: (event: TimedEvent) => boolean = isAwaited,
+    urgent: (event: TimedEvent) => boolean,
+    laterMs: number,
   ) {
     this.#pass = pass;
     this.#urgent = urgent;
+    this.#laterMs = laterMs;
+  }
+
+  /** For who acts on what it hears. */
+  static toListener(pass: (event: TimedEvent) => void): Announcements {
+    return new Announcements(pass, isAwaited, soonMs);
+  }
+
+  /** For who reads it: only the last one is urgent. */
+  static toLog(pass: (event: TimedEvent) => void): Announcements {
+    return new Announcements(pass, isLast, laterMs);
   }
 
   readonly tell = (event: TimedEvent): void => {
     this.#kept.push(event);
     if (this.#urgent(event)) this.flush();
-    else this.#timer ??= setTimeout(() => this.flush(), laterMs);
+    else this.#timer ??= setTimeout(() => this.flush(), this.#laterMs);
   };
 
   /** Passes on what is kept. */

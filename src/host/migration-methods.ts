@@ -13,7 +13,7 @@ async function told<T>(
   emit: (event: unknown) => void,
   work: (hear: Announcements["tell"]) => Promise<T>,
 ): Promise<T> {
-  const announcements = new Announcements(emit);
+  const announcements = Announcements.toListener(emit);
   return await work(announcements.tell).finally(() => announcements.flush());
 }
 

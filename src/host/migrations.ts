@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { TimedEvent } from "../migration/hosts/events.ts";
-import { Announcements, isLast } from "./announcements.ts";
+import { Announcements } from "./announcements.ts";
 import { sweepSeldom } from "./garbage.ts";
 import { type Berth, findBerth } from "./host.ts";
 import { hostClock } from "./host-clock.ts";
@@ -37,7 +37,7 @@ export class Migrations {
   async add(berth: Berth): Promise<void> {
     const journal = await JournalFile.open(this.#pathOf(berth, this.#entries.length));
     const { port } = berth.device;
-    const announcements = new Announcements((event) => this.#tell(port.name, event), isLast);
+    const announcements = Announcements.toLog((event) => this.#tell(port.name, event));
     const control = new MigrationControl({
       port,
       journal,

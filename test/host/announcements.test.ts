@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Announcements, isLast } from "../../src/host/announcements.ts";
+import { Announcements } from "../../src/host/announcements.ts";
 import type { PhaseStep, TimedEvent } from "../../src/migration/hosts/events.ts";
 
 beforeEach(() => void vi.useFakeTimers());
@@ -11,9 +11,9 @@ const phase = (name: string, step: PhaseStep): TimedEvent => ({
 });
 const pause: TimedEvent = { kind: "paused", before: "hand over", atMs };
 
-function listen(urgent?: (event: TimedEvent) => boolean) {
+function listen(to: "toListener" | "toLog" = "toListener") {
   const heard: TimedEvent[] = [];
-  return { heard, announcements: new Announcements((event) => heard.push(event), urgent) };
+  return { heard, announcements: Announcements[to]((event) => heard.push(event)) };
 }
 
 test("what nobody waits for is passed on a moment later, in order", () => {
@@ -38,10 +38,26 @@ test.each([phase("save", "ends"), phase("thaw", "ends"), phase("transfer", "fail
   },
 );
 
-test("a listener may wait for something else", () => {
-  const { heard, announcements } = listen(isLast);
+test("a log hears nothing for as long as a guest stands still, and the last word at once", () => {
+  const { heard, announcements } = listen("toLog");
   announcements.tell(pause);
+  vi.advanceTimersByTime(200);
   expect(heard).toEqual([]);
+  vi.runAllTimers();
+  expect(heard).toEqual([pause]);
+  const ended = phase("thaw", "ends");
+  const verdict: TimedEvent = {
+    ...{ kind: "verdict", outcome: "moved", sentence: "", state: "RUNNING", theirs: [], atMs },
+  };
+  announcements.tell(ended);
+  expect(heard).toEqual([pause]);
+  announcements.tell(verdict);
+  expect(heard).toEqual([pause, ended, verdict]);
+});
+
+test("a process that ends passes on what is kept", () => {
+  const { heard, announcements } = listen("toLog");
+  announcements.tell(pause);
   announcements.flush();
   expect(heard).toEqual([pause]);
 });
