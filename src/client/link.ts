@@ -1,7 +1,7 @@
 import { assert } from "../base/assert.ts";
 import { errno } from "../base/errno.ts";
 import { Header, HeaderFlags, MessageType } from "../spec/vfio-user.ts";
-import { Arena } from "../sys/arena.ts";
+import { Arena, copyInset } from "../sys/arena.ts";
 import { Channel } from "../sys/channel.ts";
 import { MSG_DONTWAIT, SCM_MAX_FD } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
@@ -38,10 +38,10 @@ export class Link {
   constructor(fd: number, messageBytesMax: number) {
     const capacity = messageBytesMax * messagesBuffered;
     this.channel = new Channel(fd);
-    this.incoming = new Arena(capacity);
+    this.incoming = new Arena(copyInset + capacity);
     this.outgoing = new Arena(capacity);
     this.#messageBytesMax = messageBytesMax;
-    this.framer = new Framer(this.incoming.view, 0, capacity, messageBytesMax);
+    this.framer = new Framer(this.incoming.view, copyInset, capacity, messageBytesMax);
   }
 
   /** True when the message at a place of `incoming` is a reply. */

@@ -1,6 +1,6 @@
 import type { TimedEvent } from "../migration/hosts/events.ts";
 
-/** How long what nobody waits for is kept back, and from a log: longer than a guest stands still. */
+/** How long what nobody waits for is kept back. From a log: longer than a guest stands still. */
 const soonMs = 50;
 const laterMs = 250;
 

@@ -1,5 +1,5 @@
 import { errno } from "../base/errno.ts";
-import { Arena } from "../sys/arena.ts";
+import { Arena, copyInset } from "../sys/arena.ts";
 import { Channel } from "../sys/channel.ts";
 import { MSG_DONTWAIT } from "../sys/constants.ts";
 import { closeFd } from "../sys/descriptors.ts";
@@ -34,12 +34,12 @@ export class Lane {
   readonly view: DataView;
   readonly framer: Framer;
   readonly outbox = new Outbox(this.channel);
-  readonly #arena = new Arena(capacity);
+  readonly #arena = new Arena(copyInset + capacity);
 
   constructor() {
     this.bytes = this.#arena.bytes;
     this.view = this.#arena.view;
-    this.framer = new Framer(this.view, 0, capacity, messageBytesMax);
+    this.framer = new Framer(this.view, copyInset, capacity, messageBytesMax);
   }
 
   get isOpen(): boolean {

@@ -92,7 +92,7 @@ describe("a device's state", () => {
 function residentBytes(address: number, size: number): number {
   const entries = new BigUint64Array(size / 4096);
   const fd = openSync("/proc/self/pagemap", "r");
-  readSync(fd, entries, 0, entries.byteLength, (address / 4096) * 8);
+  readSync(fd, entries, 0, entries.byteLength, Math.floor(address / 4096) * 8);
   closeSync(fd);
   return entries.filter((entry) => entry >> 62n !== 0n).length * 4096;
 }
