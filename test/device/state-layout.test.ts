@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import { errno } from "../../src/base/errno.ts";
 import { DeviceState } from "../../src/device/device-state.ts";
 import { type StateIdentity, StateLayout } from "../../src/device/state-layout.ts";
+import { Lane } from "../../src/server/lane.ts";
+import { copyInset } from "../../src/sys/arena.ts";
 import { viewOf } from "../../src/sys/libc.ts";
 
 const identity: StateIdentity = { vendor: 1, device: 2, version: 3 };
@@ -71,6 +73,12 @@ describe("a device's state", () => {
     expect(count(state.bytes.subarray(from, to), 0)).toBe(to - from);
     expect(count(state.bytes.subarray(64, from), 0x77)).toBe(from - 64);
     expect(count(state.bytes.subarray(to), 0x77)).toBe(state.bytes.length - to);
+  });
+
+  it("begins where it is copied fast from behind a message's header, and into one", () => {
+    const { address } = new DeviceState(new StateLayout(identity, { all: 4096 }));
+    expect(address % 4096).toBe(copyInset);
+    expect(new Lane().framer.start).toBe(copyInset);
   });
 
   it("is in memory from its beginning to its end with prealloc, else what is touched", () => {
