@@ -14,6 +14,7 @@ import { bareBlackouts } from "./bare-blackout.ts";
 import { type Blackout, Traveller } from "./blackout.ts";
 import { moveBulk, type Turn } from "./bulk.ts";
 import { echoOverTls } from "./echo.ts";
+import { firstSavesAndLoads } from "./first.ts";
 import { Hosts } from "./hosts.ts";
 import { evacuate } from "./many.ts";
 import { saveAndLoad } from "./state.ts";
@@ -34,6 +35,8 @@ let missed = 0;
 /** Saves and loads: compilers take a while. */
 const warmUps = 300;
 const times = 1000;
+/** Processes that save and load once. */
+const firsts = 9;
 
 /** A line of the outcome: what, its figure, and the promise if there is one. */
 function line(what: string, figure: string, promise = "", kept = true): void {
@@ -50,6 +53,7 @@ async function state(): Promise<void> {
   const { saveMs, loadMs } = saveAndLoad(times);
   const both = quantile(saveMs, 0.5) + quantile(loadMs, 0.5);
   line("save and load of a VF with 16 queues, median", ms(both), "<= 1 ms", both <= 1);
+  line("  the first of a process", ms(quantile(await firstSavesAndLoads(firsts), 0.5)));
 }
 
 /** Sets the neighbour on. */

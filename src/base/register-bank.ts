@@ -98,7 +98,7 @@ function store(bytes: Uint8Array, at: number, word: number): void {
 
 /** Is what is written stored as it is, and read as it is stored, by whatever access? */
 const isPlainRow = ({ access, count = 1, size, stride, writable }: Register): boolean =>
-  access === "rw" && count >= rowLengthMin && !(size ?? stride ?? writable);
+  access === "rw" && count >= rowLengthMin && (size ?? stride ?? writable) === undefined;
 
 const nameOf = (name: string, register: Register, index: number): string =>
   register.count === undefined ? name : `${name}[${index}]`;

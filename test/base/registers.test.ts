@@ -206,6 +206,7 @@ describe("a register bank", () => {
 
   it.each<[string, Partial<Register>]>([
     ["with bits that nothing writes", { writable: 0xff }],
+    ["of which nothing is written", { writable: 0 }],
     ["that only its owner writes", { access: "ro" }],
     ["that cannot be read", { access: "wo" }],
     ["with gaps", { stride: 8 }],
