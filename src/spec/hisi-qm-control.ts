@@ -25,8 +25,9 @@ export const QueueFlags = bits({
   /** A message writes its CQE, behind all else that the guest gets to see of the request. */
   answering: 13,
 });
-/** Dwords of an SQ's or a CQ's context. */
-const contextDwords = 8;
+
+/** An SQ's or a CQ's context. */
+const context = array(u32, 8);
 
 /** A queue, as the window shows it and as it is sent. */
 export const QueueEntry = struct("queue entry", 72, {
@@ -34,8 +35,8 @@ export const QueueEntry = struct("queue entry", 72, {
   /** `QueueFlags`. */
   flags: u32,
   /** As `Sqc` and `Cqc`; zeroes for one that is not installed. */
-  sqc: array(u32, contextDwords),
-  cqc: array(u32, contextDwords),
+  sqc: context,
+  cqc: context,
 });
 
 /** Queues that the window shows at once. */

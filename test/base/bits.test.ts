@@ -1,4 +1,3 @@
-import { readdirSync } from "node:fs";
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { AssertionError } from "../../src/base/assert.ts";
@@ -9,23 +8,19 @@ import {
   compiledWord,
   walkedWord,
 } from "../../src/base/bits.ts";
+import { everyExport, refuseCodeGeneration } from "./tables.ts";
 
 const Mailbox = bits({ command: [7, 0], status: [12, 9], busy: 13, read: 14, queue: [31, 16] });
 const word = fc.integer({ min: 0, max: 0xffff_ffff });
 
 type AnyBits = Bits<Record<string, BitPosition>>;
 
-const specification = new URL("../../src/spec/", import.meta.url);
-
 const isBits = (value: unknown): value is AnyBits =>
   typeof value === "object" && value !== null && "unpack" in value;
 
 /** Every word that a document of src/spec declares, by itself or as a register. */
 async function everyWord(): Promise<Array<[name: string, at: AnyBits["at"]]>> {
-  const files = readdirSync(specification).filter((name) => name.endsWith(".ts"));
-  const modules = await Promise.all(files.map((name) => import(new URL(name, specification).href)));
-  const declared = modules.flatMap((module) => Object.entries(module));
-  return declared.flatMap(([name, value]) => {
+  return (await everyExport()).flatMap(([name, value]) => {
     if (isBits(value)) return [[name, value.at]];
     const { bits: registers = {} } = Object(value) as { bits?: Record<string, AnyBits> };
     return Object.entries(registers).map(([register, { at }]) => [`${name}.${register}`, at]);
@@ -106,12 +101,7 @@ describe("where code generation is switched off", () => {
   });
 
   it("a word is walked, with the same result", () => {
-    const refuses = class {
-      constructor() {
-        throw new EvalError("Code generation from strings disallowed for this context");
-      }
-    };
-    vi.stubGlobal("Function", refuses);
+    refuseCodeGeneration();
     expect(() => compiledWord(Mailbox.at)).toThrow(EvalError);
     const walked = bits(Mailbox.at);
     expect(walked.unpack(0xfffe_7a42)).toEqual(Mailbox.unpack(0xfffe_7a42));

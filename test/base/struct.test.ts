@@ -1,4 +1,3 @@
-import { readdirSync } from "node:fs";
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { AssertionError } from "../../src/base/assert.ts";
@@ -19,11 +18,10 @@ import {
   walkedCodec,
   writeU53,
 } from "../../src/base/struct.ts";
+import { everyExport, refuseCodeGeneration } from "./tables.ts";
 
 type Fields = Record<string, Field<unknown>>;
 type AnyStruct = Struct<Fields>;
-
-const specification = new URL("../../src/spec/", import.meta.url);
 
 function isStruct(value: unknown): value is AnyStruct {
   return typeof value === "object" && value !== null && "fields" in value && "offset" in value;
@@ -31,8 +29,6 @@ function isStruct(value: unknown): value is AnyStruct {
 
 /** Every structure that a document of src/spec declares, and one that has every kind of field. */
 async function everyStruct(): Promise<AnyStruct[]> {
-  const files = readdirSync(specification).filter((name) => name.endsWith(".ts"));
-  const modules = await Promise.all(files.map((name) => import(new URL(name, specification).href)));
   const everyKind = struct("every_kind", 64, {
     byte: u8,
     bytes: array(u8, 3),
@@ -44,7 +40,7 @@ async function everyStruct(): Promise<AnyStruct[]> {
     word: u32,
     last: array(u64, 2),
   });
-  const declared = modules.flatMap((module) => Object.values(module)).filter(isStruct);
+  const declared = (await everyExport()).map(([, value]) => value).filter(isStruct);
   return [everyKind as unknown as AnyStruct, ...declared];
 }
 
@@ -166,12 +162,7 @@ describe("where code generation is switched off", () => {
   it("a structure is walked, with the same result", () => {
     const fields = { a: u16, b: u16, c: u32, d: u53 };
     const compiled = struct("compiled", 16, fields);
-    const refuses = class {
-      constructor() {
-        throw new EvalError("Code generation from strings disallowed for this context");
-      }
-    };
-    vi.stubGlobal("Function", refuses);
+    refuseCodeGeneration();
     expect(() => compiledCodec(fields, compiled.offset)).toThrow(EvalError);
     const walked = struct("walked", 16, fields);
     const view = new DataView(Uint8Array.from({ length: 16 }, (_, i) => i % 14).buffer);

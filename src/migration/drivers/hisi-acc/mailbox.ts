@@ -3,8 +3,9 @@ import { MailboxHead, MailboxStatus } from "../../../spec/hisi-qm.ts";
 import type { Step } from "../../driver.ts";
 import type { Mailboxes, QmPort } from "./port.ts";
 
-const { busy, ...named } = MailboxHead.mask;
-const identity = named.command | named.get | named.queue;
+const { mask } = MailboxHead;
+/** What says which command it is. */
+const identity = mask.command | mask.get | mask.queue;
 
 /** A command, as the mailbox takes it. */
 export interface Request {
@@ -17,7 +18,8 @@ export interface Request {
 }
 
 /** What four dwords say of a command's progress. */
-export const isBusy = (words: readonly number[]): boolean => ((words[0] as number) & busy) !== 0;
+export const isBusy = (words: readonly number[]): boolean =>
+  ((words[0] as number) & mask.busy) !== 0;
 
 /** A mailbox of the function's, as who migrates it uses it. */
 export class Mailbox {
