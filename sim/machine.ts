@@ -119,7 +119,8 @@ export class Machine {
     const { migratable } = this;
     this.#parking = new Parking({ device: migratable, migratable, session, now });
     // The port asks of a worker nothing but this.
-    const worker = { spec: { name: kind.name }, ask: this.#ask.bind(this) };
+    const seal = (resets: number): boolean => this.migratable.seal(true, resets);
+    const worker = { spec: { name: kind.name }, ask: this.#ask.bind(this), seal };
     this.port = new WorkerPort(worker as unknown as DeviceWorker);
   }
 

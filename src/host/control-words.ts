@@ -1,3 +1,5 @@
+import { Seal } from "../migration/seal.ts";
+
 /**
  * Words that the main thread shares with a device's worker. Requests travel as messages; the words
  * say that there are some, because a worker that is blocked in a system call looks at nothing else.
@@ -11,7 +13,13 @@ export const ControlWord = {
   thread: 2,
   /** 1 from the worker's last look at `posted` on: it may be blocked, or is about to be. */
   blocks: 3,
+  /** The seal of the device's migration: `Seal`. */
+  seal: 4,
 } as const;
+
+/** The seal among control words. */
+export const sealOf = (words: Int32Array<SharedArrayBuffer>): Seal =>
+  new Seal(words.subarray(ControlWord.seal, ControlWord.seal + 1));
 
 /** Fresh control words, all 0. */
 export function controlWords(): Int32Array<SharedArrayBuffer> {

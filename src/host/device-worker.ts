@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import { Worker } from "node:worker_threads";
 import { FerryError } from "../base/errors.ts";
 import { wake } from "../sys/signal.ts";
-import { ControlWord, controlWords } from "./control-words.ts";
+import { ControlWord, controlWords, sealOf } from "./control-words.ts";
 import type { DeviceSpec, Notice, Requests, WorkerStart } from "./mail.ts";
 
 /** The compiled entry, found by name so that it is the same one whoever imports this file. */
@@ -94,6 +94,11 @@ export class DeviceWorker {
       this.#looking = null;
       this.#insist(Atomics.load(this.#words, ControlWord.posted));
     }, wakeIntervalMs);
+  }
+
+  /** As `MigrationPort.seal`, at once, whatever the worker does. */
+  seal(resets: number): boolean {
+    return sealOf(this.#words).close(resets);
   }
 
   /** Ends the system call that the worker is blocked in, if it is in one. */

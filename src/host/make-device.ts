@@ -7,6 +7,7 @@ import { isNative, NativeDriver } from "../migration/drivers/native.ts";
 import { identityOf } from "../migration/identity.ts";
 import { Migratable } from "../migration/migratable.ts";
 import type { Planes } from "../migration/planes.ts";
+import type { Seal } from "../migration/seal.ts";
 import type { DeviceSpec } from "./mail.ts";
 
 /** The vendors' drivers that come with the project: a thread that needs none loads none. */
@@ -44,13 +45,13 @@ export interface MadeDevice {
 }
 
 /** Makes the device that a spec names, with the migration driver that fits it. */
-export async function makeDevice(spec: DeviceSpec): Promise<MadeDevice> {
+export async function makeDevice(spec: DeviceSpec, seal?: Seal): Promise<MadeDevice> {
   const module = (await import(spec.module)) as DeviceModule;
   checkOptions(spec, module);
   const planes = planesOf(spec, module);
   const driver = await driverFor(spec, planes, module.planes !== undefined);
   if (driver === null) return { device: planes.guest, migratable: null };
-  const migratable = new Migratable(planes, driver, () => performance.now());
+  const migratable = new Migratable(planes, driver, () => performance.now(), seal);
   return { device: migratable, migratable };
 }
 

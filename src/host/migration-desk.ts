@@ -43,8 +43,8 @@ export class MigrationDesk {
   readonly #name: string;
   readonly #migratable: Migratable | null;
   readonly #session: Session;
-  /** What wants to read. */
-  readonly #reads: Array<{ readonly room: Uint8Array<ArrayBuffer>; readonly reply: Reply }> = [];
+  /** What waits until the device is where it is going. */
+  readonly #afterwards: Array<{ readonly reply: Reply; readonly serve: () => void }> = [];
   /** How clients are to stand still by the operator's order, those that come later too. */
   ordered: Freeze = Freeze.none;
 
@@ -104,7 +104,7 @@ export class MigrationDesk {
         reply.answer(null);
         return true;
       case "showWrites":
-        this.#showWrites(reply);
+        this.#onArrival(reply, () => this.#showWrites(reply));
         return true;
       case "seal":
         reply.answer(this.#device.seal(letter.ask.on, letter.ask.resets));
@@ -114,8 +114,7 @@ export class MigrationDesk {
         reply.answer(null);
         return true;
       case "read":
-        this.#reads.push({ room: letter.ask.room, reply });
-        this.#serveReads();
+        this.#onArrival(reply, () => this.#read(letter.ask.room, reply));
         return true;
       case "write":
         this.#write(letter.ask.bytes);
@@ -196,7 +195,11 @@ export class MigrationDesk {
     memory.watchWrites(how);
   }
 
+  /** While the device runs, what it wrote may be the guest's to write over. */
   #showWrites(reply: Reply): void {
+    if (this.#device.migrationState !== MigState.stopCopy) {
+      throw new FerryError("not-still", `${this.#name} does not stand still.`);
+    }
     const touches = this.#device.planes.memory.touches();
     if (typeof touches === "number") {
       const why = `what ${this.#name} has written is not known: ${errnoName(touches)}.`;
@@ -216,7 +219,7 @@ export class MigrationDesk {
     return (result, report) => {
       if (result === 0) reply.answer(report);
       else reply.refuse(refused(this.#whyNot(from, to, result, report)));
-      this.#serveReads();
+      this.#serveAfterwards();
     };
   }
 
@@ -231,16 +234,29 @@ export class MigrationDesk {
     return `${this.#name} did not get from ${names}: ${why}. It is in ${now} now.`;
   }
 
-  /** A read that comes while the device is on its way to a state waits until it is there. */
-  #serveReads(): void {
+  /** What is asked while the device is on its way to a state waits until it is there. */
+  #onArrival(reply: Reply, serve: () => void): void {
+    this.#afterwards.push({ reply, serve });
+    this.#serveAfterwards();
+  }
+
+  #serveAfterwards(): void {
     while (!this.#device.moving) {
-      const next = this.#reads.shift();
+      const next = this.#afterwards.shift();
       if (next === undefined) return;
-      const { room, reply } = next;
-      const count = this.#device.readStream(new Parcel(room), room.length, true);
-      if (count >= 0) reply.answer(room.subarray(0, count));
-      else reply.refuse(refused(`${this.#name} gives no data: ${errnoName(count)}.`));
+      try {
+        next.serve();
+      } catch (thrown) {
+        if (!(thrown instanceof FerryError)) throw thrown;
+        next.reply.refuse(thrown);
+      }
     }
+  }
+
+  #read(room: Uint8Array<ArrayBuffer>, reply: Reply): void {
+    const count = this.#device.readStream(new Parcel(room), room.length, true);
+    if (count >= 0) reply.answer(room.subarray(0, count));
+    else reply.refuse(refused(`${this.#name} gives no data: ${errnoName(count)}.`));
   }
 
   #write(bytes: Uint8Array): void {

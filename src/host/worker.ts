@@ -12,7 +12,7 @@ import type { LineState, Wiring } from "../device/vfio-device.ts";
 import { offerOf } from "../migration/identity.ts";
 import { End, Session } from "../server/session.ts";
 import { threadId } from "../sys/signal.ts";
-import { ControlWord } from "./control-words.ts";
+import { ControlWord, sealOf } from "./control-words.ts";
 import { IdleTurns } from "./idle-turns.ts";
 import type { Lent, Letter, Notice, WorkerStart } from "./mail.ts";
 import { makeDevice } from "./make-device.ts";
@@ -24,7 +24,7 @@ assert(parentPort !== null, "worker.ts runs as a worker");
 const port = parentPort;
 const tell = (notice: Notice): void => port.postMessage(notice);
 
-const made = await makeDevice(spec).catch((thrown: unknown) => {
+const made = await makeDevice(spec, sealOf(words)).catch((thrown: unknown) => {
   const code = thrown instanceof FerryError ? thrown.code : "no-device";
   tell({ kind: "failed", code, reason: messageOf(thrown) });
   process.exit();

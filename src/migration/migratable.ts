@@ -17,6 +17,7 @@ import { ResetWatch } from "./pci-state.ts";
 import type { Planes } from "./planes.ts";
 import type { MigrationStatus, MoveReport } from "./port.ts";
 import { QuietWatches } from "./quiet-watches.ts";
+import { Seal } from "./seal.ts";
 import { Stream } from "./stream.ts";
 
 /** Who owns a device's migration. */
@@ -51,14 +52,14 @@ export class Migratable extends Wrapper {
   #vmmResult: number = deferred;
   #refusal = "";
   #streams = 0;
-  #resets = 0;
   readonly #quiet = new QuietWatches();
-  #sealed = false;
+  readonly #seal: Seal;
   #resetWaits = false;
 
-  /** `now` is a monotonic clock, in milliseconds. */
-  constructor(planes: Planes, driver: MigrationDriver, now: () => number) {
+  /** `now` is a monotonic clock, in milliseconds; who shares the seal may close it. */
+  constructor(planes: Planes, driver: MigrationDriver, now: () => number, seal = new Seal()) {
     super(planes.guest);
+    this.#seal = seal;
     this.planes = planes;
     this.driver = driver;
     this.#now = now;
@@ -95,7 +96,7 @@ export class Migratable extends Wrapper {
 
   /** Resets from the guest's side since the device was made. */
   get resets(): number {
-    return this.#resets;
+    return this.#seal.resets;
   }
 
   /** Why the last stream was refused, as a sentence; empty when none was. */
@@ -157,24 +158,23 @@ export class Migratable extends Wrapper {
    */
   abort(arrived: Arrived): void {
     const clean = this.#state !== MigState.resuming && this.#state !== MigState.error;
-    if (clean && !this.#loaded) {
-      this.move(MigState.running, arrived);
-      return;
+    if (clean && !this.#loaded) this.move(MigState.running, arrived);
+    else {
+      const result = Math.min(0, this.inner.reset());
+      if (result === 0) this.#forget();
+      arrived(result, { state: this.#state, phases: [] });
     }
-    const result = Math.min(0, this.inner.reset());
-    if (result === 0) this.#forget();
-    arrived(result, { state: this.#state, phases: [] });
   }
 
-  /** A reset that comes when the state may already be another host's is only noted. */
+  /** A reset that comes when the state may already be another host's is noted, and not counted. */
   #holdReset(): boolean {
-    if (this.#sealed) this.#resetWaits = true;
-    return this.#sealed;
+    const counted = this.#seal.count();
+    if (!counted) this.#resetWaits = true;
+    return !counted;
   }
 
   /** A reset ends whatever was under way, and leaves a running device (vfio.h). */
   #afterReset(): void {
-    this.#resets += 1;
     const move = this.#move;
     move?.cut();
     this.#forget();
@@ -196,8 +196,8 @@ export class Migratable extends Wrapper {
    * host's; or such a one is made up for. False when there was a reset since `resets` was `known`.
    */
   seal(on: boolean, known: number): boolean {
-    if (on && known !== this.#resets) return false;
-    this.#sealed = on;
+    if (on && !this.#seal.close(known)) return false;
+    if (!on) this.#seal.open();
     const waits = this.#resetWaits;
     this.#resetWaits = false;
     if (!on && waits) this.reset();

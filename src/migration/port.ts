@@ -72,14 +72,15 @@ export interface MigrationPort {
   watchWrites(how: WriteWatch): Promise<void>;
   /**
    * Shows the VMM what was written since then, how many pages, so that it copies them too. Only
-   * while its vCPUs stand still, and the device: a page is written once more with what is in it.
+   * while its vCPUs stand still, and the device, in STOP_COPY: a page is written once more with
+   * what is in it.
    */
   showWrites(): Promise<number>;
   reset(): Promise<void>;
   /**
    * From here on a reset of the guest's is noted and not done, because the device may be another
-   * host's; `seal(false)` makes up for it, and sealing anew forgets it. False, and nothing is
-   * sealed, when there was a reset since `status().resets` said `resets`.
+   * host's; `seal(false)` makes up for it. False, and nothing is sealed, when there was a reset
+   * since `status().resets` said `resets`.
    */
   seal(on: boolean, resets: number): Promise<boolean>;
 

@@ -1,3 +1,4 @@
+import { handled } from "../../base/handled.ts";
 import type { WriteWatch } from "../../memory/guest-memory.ts";
 import { MigState } from "../../spec/vfio.ts";
 import type { Compatibility } from "../driver.ts";
@@ -37,10 +38,13 @@ export class ShowingPort implements MigrationPort {
     await this.#inner.release();
   }
 
-  /** Its last writes are made on the way to STOP_COPY. */
+  /** Its last writes are made on the way to STOP_COPY; they are asked for with it. */
   async move(to: MigState): Promise<MoveReport> {
-    const report = await this.#inner.move(to);
-    if (to === MigState.stopCopy) this.#shown(await this.#inner.showWrites());
+    const moving = this.#inner.move(to);
+    if (to !== MigState.stopCopy) return await moving;
+    const showing = handled(this.#inner.showWrites());
+    const report = await moving;
+    this.#shown(await showing);
     return report;
   }
 
