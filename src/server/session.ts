@@ -67,7 +67,7 @@ export class Session {
     this.#dropping = new DroppingDevice(device);
     this.#interrupted = interrupted;
     this.#pump = new DmaPump(() => (this.#twin?.isOpen === true ? this.#twin : this.#main), now);
-    this.touching = new Touching(this.#pump);
+    this.touching = new Touching(this.#pump, () => this.#sendDma());
     this.#request = new Request(device, this.#main, this.#irqs, defaultLimits);
   }
 

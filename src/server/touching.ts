@@ -4,11 +4,14 @@ import { type MessageDma, pending, type Touches } from "../memory/transfer.ts";
 /** Writes to many places of a client's memory, for somebody who is told how they ended. */
 export class Touching {
   readonly #messages: MessageDma;
+  readonly #send: () => void;
   #touches: Touches | null = null;
   #ended: (result: number) => void = () => {};
 
-  constructor(messages: MessageDma) {
+  /** `send` sends what `messages` has taken: whoever waits for it has a guest that stands still. */
+  constructor(messages: MessageDma, send: () => void) {
     this.#messages = messages;
+    this.#send = send;
   }
 
   /** True until it has ended. */
@@ -23,6 +26,7 @@ export class Touching {
     if (result < 0) touches.status = result;
     this.#touches = touches;
     this.#ended = ended;
+    if (result === 0) this.#send();
     this.settle();
   }
 

@@ -19,10 +19,8 @@ export class VmDevice {
   readonly #home: Meeting;
   #id: string | null;
   #place: PciFunction | null = null;
-  /** Its configuration space, as the guest has left it. */
-  #config: Config | null = null;
-  /** The writes that give MSI-X its table again. */
-  #table: readonly Write[] = [];
+  /** The writes that make its configuration space and MSI-X's table what the guest has set. */
+  #writes: readonly Write[] | null = null;
   #move: DeviceMove | null = null;
   #hasLine = false;
 
@@ -97,8 +95,7 @@ export class VmDevice {
 
   /** A replied read comes behind every write that a vCPU has posted. */
   async fence(source: Qemu, ecam: number): Promise<void> {
-    if (this.#place === null) throw notBegun();
-    const [word] = await source.readWords(configAddress(ecam, this.#place), 1);
+    const [word] = await source.readWords(configAddress(ecam, this.#here), 1);
     this.#expectIdentity(word);
   }
 
@@ -113,26 +110,28 @@ export class VmDevice {
     await this.move.reaches("saved", undefined, cancel);
   }
 
-  /**
-   * What has to be known when its VM has arrived, once the device stands still at its source:
-   * `found` says where the guest has it now.
-   */
-  async learn(source: Qemu, ecam: number, found: Promise<PciFunction>): Promise<void> {
-    const [{ config }, place] = await Promise.all([probe(this.from), found]);
-    this.#config = config;
+  /** The guest, whose vCPUs stand still, has it here. */
+  isAt(place: PciFunction | undefined): void {
+    if (place === undefined) throw notBegun();
     this.#place = place;
+  }
+
+  /** What has to be known when its VM has arrived, once the device stands still at its source. */
+  async learn(source: Qemu, ecam: number): Promise<void> {
+    const place = this.#here;
+    const { config } = await probe(this.from);
     const pendingAt = pendingPlace(config);
     if (pendingAt !== null) {
       const [pending] = await source.readWords(configAddress(ecam, place, pendingAt), 1);
       if (pending !== 0) throw this.#keepsBack("MSI");
     }
     const table = tablePlace(config, place);
-    if (table === null) return;
-    const words = await source.readWords(table.at, table.words);
-    this.#table = tableWrites(table.at, words);
+    const words = table === null ? [] : await source.readWords(table.at, table.words);
+    const tables = table === null ? [] : tableWrites(table.at, words);
+    this.#writes = configWrites(config, configAddress(ecam, place), tables);
     // What is pending there cannot be written: pending bits are read-only.
-    if (!holdsVectors(config, words) || !(await source.holdsMessages(table.pendingAt))) return;
-    throw this.#keepsBack("MSI-X");
+    if (table === null || !holdsVectors(config, words)) return;
+    if (await source.holdsMessages(table.pendingAt)) throw this.#keepsBack("MSI-X");
   }
 
   #keepsBack(what: "MSI" | "MSI-X"): FerryError {
@@ -140,16 +139,21 @@ export class VmDevice {
     return new FerryError("pending", `${this.#id} cannot move now: ${why}`);
   }
 
+  get #here(): PciFunction {
+    if (this.#place === null) throw notBegun();
+    return this.#place;
+  }
+
   /** A read of what it is. */
   identity(ecam: number): Access {
-    if (this.#place === null) throw notBegun();
-    return { at: configAddress(ecam, this.#place), size: 4 };
+    return { at: configAddress(ecam, this.#here), size: 4 };
   }
 
   /** Throws unless `value` is what `identity` reads. */
   #expectIdentity(value: number | undefined): void {
-    if (this.#place === null) throw notBegun();
-    if (value !== idWord(this.#place)) throw this.#isNotAt(this.#place);
+    const place = this.#here;
+    if (value === idWord(place)) return;
+    throw new FerryError("not-there", `${this.#id} is not at ${placeText(place)}.`);
   }
 
   /**
@@ -157,19 +161,19 @@ export class VmDevice {
    * and read back.
    */
   restoring(ecam: number): Array<Access | Write> {
-    const writes = this.#writes(ecam);
+    const writes = this.#restoredBy;
     const reads = writes.map(({ at, size }) => ({ at, size }));
     return [this.identity(ecam), ...writes, ...reads];
   }
 
-  #writes(ecam: number): Write[] {
-    if (this.#config === null) throw notBegun();
-    return configWrites(this.#config, this.identity(ecam).at, this.#table);
+  get #restoredBy(): readonly Write[] {
+    if (this.#writes === null) throw notBegun();
+    return this.#writes;
   }
 
   /** Takes from `values` what `restoring` has read; throws when that is not what was written. */
   expectRestored(ecam: number, values: number[]): void {
-    const writes = this.#writes(ecam);
+    const writes = this.#restoredBy;
     const [id, ...read] = values.splice(0, 1 + writes.length);
     this.#expectIdentity(id);
     expectRead(writes, read, this.identity(ecam).at);
@@ -182,16 +186,13 @@ export class VmDevice {
 
   /** QEMU shows a base address only where it has memory behind it. */
   expectThere(there: PciFunction | undefined): void {
-    if (this.#place === null || there === undefined) throw notBegun();
-    if (placeText(there) !== placeText(this.#place)) {
+    if (there === undefined) throw notBegun();
+    const here = this.#here;
+    if (placeText(there) !== placeText(here)) {
       throw new FerryError("not-there", `${this.#id} is at ${placeText(there)} on the target.`);
     }
-    if (JSON.stringify(there.bars) === JSON.stringify(this.#place.bars)) return;
+    if (JSON.stringify(there.bars) === JSON.stringify(here.bars)) return;
     throw new FerryError("not-restored", `the BARs of ${this.#id} are elsewhere on the target.`);
-  }
-
-  #isNotAt(place: PciFunction): FerryError {
-    return new FerryError("not-there", `${this.#id} is not at ${placeText(place)}.`);
   }
 }
 

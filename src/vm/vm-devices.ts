@@ -1,6 +1,7 @@
 /** All devices of a VM that moves. They move together: what one is told, all are told. */
 import { FerryError, messageOf } from "../base/errors.ts";
 import type { DeviceWay, Fate } from "./device-move.ts";
+import type { PciFunction } from "./pci-place.ts";
 import type { Qemu } from "./qemu.ts";
 import type { VmDevice } from "./vm-device.ts";
 
@@ -18,6 +19,11 @@ export class VmDevices {
 
   get ids(): string[] {
     return this.all.map(({ id }) => id ?? "");
+  }
+
+  /** Where the guest has each of them, in their order. */
+  areAt(places: readonly PciFunction[]): void {
+    for (const [index, device] of this.all.entries()) device.isAt(places[index]);
   }
 
   /** Does something for all at once; the first failure ends it when all have come to an end. */

@@ -1,4 +1,5 @@
 import { FerryError, messageOf } from "../base/errors.ts";
+import { handled } from "../base/handled.ts";
 import { hostClock } from "../host/host-clock.ts";
 import { defaultBudgets } from "../migration/hosts/budgets.ts";
 import type { Tell } from "../migration/hosts/events.ts";
@@ -268,14 +269,16 @@ export class VmMove implements Stage {
     await this.#devices.each((device) => device.fence(this.#from, this.#ecam));
   }
 
-  /** The devices stand still and have shown what they wrote. Their state goes by itself. */
+  /** The devices stand still and have shown what they wrote; meanwhile QEMU says where they are. */
   async freeze(signal: AbortSignal): Promise<void> {
     const over = new AbortController();
     const cancel = AbortSignal.any([signal, over.signal]);
     // A VMM that fails sets its vCPUs going, which must not wait for a device for long.
     const fails = this.#from.reaches("completed", Number.POSITIVE_INFINITY, cancel);
+    const places = this.#from.findFunctions(this.#devices.ids);
+    const found = handled(places.then((all) => this.#devices.areAt(all)));
     const freezes = this.#devices.all.map((device) => device.freeze(cancel));
-    const stands = Promise.all(freezes);
+    const stands = Promise.all([...freezes, found]);
     try {
       await Promise.race([stands, fails]);
     } finally {
@@ -284,36 +287,34 @@ export class VmMove implements Stage {
     }
   }
 
-  /** The VM and its devices get there at once; what has to be known afterwards is found out. */
+  /**
+   * The VM and its devices get there at once; what has to be known afterwards is found out. A VMM
+   * has a turn of its loop for each command: with one before the switch, what the devices have
+   * signalled last is in the VM before the rest of it goes.
+   */
   async switchOver(signal: AbortSignal): Promise<void> {
     const [source, target] = [this.#from, this.#to];
     const { switchMs } = vmmBudgets;
-    const { all, ids } = this.#devices;
-    // A VMM has a turn of its loop for each command: what the devices have signalled last is in
-    // the VM before the rest of it goes.
-    const places = source.findFunctions(ids);
-    const learn = all.map((device, index) => {
-      const place = places.then((found) => found[index] as PciFunction);
-      return device.learn(source, this.#ecam, place);
-    });
+    const { all } = this.#devices;
     const load = async (): Promise<void> => {
       await Promise.all(all.map(({ move }) => move.reaches("hand over", undefined, signal)));
       await this.#restorer.look();
     };
     await Promise.all([
+      source.runState(),
       source.switchOver(),
+      load(),
+      ...all.map((device) => device.learn(source, this.#ecam)),
       source.reaches("completed", switchMs, signal),
       target.reaches("completed", switchMs, signal),
-      load(),
-      ...learn,
     ]);
   }
 
   /** The target has the VM, and does not run it: nobody has said who has the devices. */
   async restore(): Promise<void> {
     await Promise.all([
-      expectState(this.#to, "paused", "nobody may set it going before its devices are there"),
       this.#restorer.restore(this.#ecam),
+      expectState(this.#to, "paused", "nobody may set it going before its devices are there"),
     ]);
   }
 
@@ -321,9 +322,9 @@ export class VmMove implements Stage {
   async handOver(signal: AbortSignal): Promise<void> {
     goOn(signal);
     this.#decided = true;
-    const closed = this.#restorer.close();
-    this.#fate = await this.#devices.handOver();
-    await closed;
+    const fate = this.#devices.handOver();
+    await this.#restorer.close();
+    this.#fate = await fate;
     if (this.#fate !== "kept") return;
     throw new FerryError("kept", this.#devices.whyKept);
   }

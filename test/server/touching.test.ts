@@ -70,6 +70,11 @@ describe("touching a client's memory", () => {
     expect(served.session.touching.active).toBe(false);
   });
 
+  it("has sent them before the thread's next turn", () => {
+    touch(2);
+    expect(writes()).toHaveLength(2);
+  });
+
   it("goes on when the client takes more of what does not fit at once", () => {
     const count = 30_000;
     touch(count);
