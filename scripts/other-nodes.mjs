@@ -1,4 +1,4 @@
-// Runs the test suite on other major versions of Node: `node scripts/other-nodes.mjs 22 24`.
+// Runs the test suite on other major versions of Node: `node scripts/other-nodes.mjs 22 24 26`.
 // The binaries come from npm as plain packages and stay in .cache/.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
