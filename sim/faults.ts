@@ -16,7 +16,9 @@ const phases = [
   ...["precheck", "precopy", "freeze", "save", "transfer", "hand over"],
   ...["offer", "receive", "validate", "commit", "thaw", "own"],
 ];
-const asked = ["claim", "still", "move", "read", "write", "seal", "abort", "reset", "release"];
+const asked = [
+  ...["claim", "still", "move", "read", "write", "seal", "unseal", "abort", "reset", "release"],
+];
 
 /** Around the decision, where it matters most. */
 export const decisiveMoments: readonly string[] = [

@@ -119,8 +119,8 @@ export class Machine {
     const { migratable } = this;
     this.#parking = new Parking({ device: migratable, migratable, session, now });
     // The port asks of a worker nothing but this.
-    const seal = (resets: number): boolean => this.migratable.seal(true, resets);
-    const worker = { spec: { name: kind.name }, ask: this.#ask.bind(this), seal };
+    const [ask, seal] = [this.#ask.bind(this), this.#seal.bind(this)];
+    const worker = { spec: { name: kind.name }, ask, seal };
     this.port = new WorkerPort(worker as unknown as DeviceWorker);
   }
 
@@ -227,6 +227,13 @@ export class Machine {
     }
   }
 
+  /** In the main thread, at once; one that dies with its process hears no answer. */
+  #seal(resets: number): boolean | Promise<never> {
+    this.world.moment("asks seal", `${this.name} device: seal`);
+    if (this.#rig.machine !== this) return new Promise(() => {});
+    return this.migratable.seal(true, resets);
+  }
+
   interrupted(): boolean {
     this.#rounds -= 1;
     return this.#rounds < 0 || this.#mail.length > 0 || this.#parking.due;
@@ -318,8 +325,6 @@ function said({ op, ask }: Letter): string {
       return `move to ${Object.entries(MigState).find(([, state]) => state === ask.to)?.[0]}`;
     case "still":
       return `still ${ask.how}`;
-    case "seal":
-      return ask.on ? "seal" : "unseal";
     default:
       return op;
   }

@@ -85,7 +85,8 @@ export interface Requests {
   abort: { ask: null; answer: MoveReport };
   watchWrites: { ask: { how: WriteWatch }; answer: null };
   showWrites: { ask: null; answer: number };
-  seal: { ask: { on: boolean; resets: number }; answer: boolean };
+  /** The seal itself is in the control words. */
+  unseal: { ask: null; answer: null };
   reset: { ask: null; answer: null };
   read: { ask: { room: Uint8Array<ArrayBuffer> }; answer: Uint8Array<ArrayBuffer> };
   write: { ask: { bytes: Uint8Array<ArrayBuffer> }; answer: Uint8Array<ArrayBuffer> };

@@ -106,8 +106,9 @@ export class MigrationDesk {
       case "showWrites":
         this.#onArrival(reply, () => this.#showWrites(reply));
         return true;
-      case "seal":
-        reply.answer(this.#device.seal(letter.ask.on, letter.ask.resets));
+      case "unseal":
+        this.#device.seal(false, 0);
+        reply.answer(null);
         return true;
       case "reset":
         this.#device.reset();

@@ -74,7 +74,9 @@ export class WorkerPort implements MigrationPort {
   }
 
   async seal(on: boolean, resets: number): Promise<boolean> {
-    return on ? this.#worker.seal(resets) : await this.#worker.ask("seal", { on, resets });
+    if (on) return this.#worker.seal(resets);
+    await this.#worker.ask("unseal", null);
+    return true;
   }
 
   read(room: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
