@@ -1,4 +1,5 @@
-// Runs the test suite on other major versions of Node: `node scripts/other-nodes.mjs 22 24 26`.
+// Runs the test suite, or the parts of it that are named, on other major versions of Node:
+// `node scripts/other-nodes.mjs 22 24`, `node scripts/other-nodes.mjs 26 test/devices`.
 // The binaries come from npm as plain packages and stay in .cache/.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
@@ -15,7 +16,11 @@ function run(what, command, args, options = {}) {
   process.exit(1);
 }
 
-for (const major of process.argv.slice(2)) {
+const isMajor = (argument) => /^\d+$/.test(argument);
+const majors = process.argv.slice(2).filter(isMajor);
+const parts = process.argv.slice(2).filter((argument) => !isMajor(argument));
+
+for (const major of majors) {
   const home = join(root, ".cache", `node-${major}`);
   const name = `node-linux-${arch}`;
   const bin = join(home, "node_modules", name, "bin");
@@ -29,5 +34,8 @@ for (const major of process.argv.slice(2)) {
   // A simulation goes the same way on each of them.
   const env = { ...process.env, PATH: `${bin}:${process.env.PATH}`, FERRY_SIM_COUNT: "100" };
   const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
-  run(`the test suite on Node ${major}`, join(bin, "node"), [vitest, "run"], { cwd: root, env });
+  run(`the test suite on Node ${major}`, join(bin, "node"), [vitest, "run", ...parts], {
+    cwd: root,
+    env,
+  });
 }
