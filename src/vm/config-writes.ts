@@ -20,31 +20,32 @@ export const configShape = s.object({
 });
 export type Config = s.Read<typeof configShape>;
 
-/** What a VMM that starts anew has in a register, where that is known: it need not be written. */
-type AtStart = 0 | null;
-type Place = readonly [capability: string, register: string, atStart: AtStart];
+/** What is 0 after a reset, and where nothing is as long as it is. */
+const addresses: readonly string[] = [
+  ...[0, 1, 2, 3, 4, 5].map((bar) => `BAR${bar}`),
+  "EXPANSION_ROM",
+];
 
 /**
  * What is written, in an order in which nothing is enabled before it is complete: the addresses of
  * memory before COMMAND, and all of MSI before its control.
  */
-const order: readonly Place[] = [
-  ...[0, 1, 2, 3, 4, 5].map((bar): Place => ["", `BAR${bar}`, 0]),
-  ["", "EXPANSION_ROM", 0],
-  ["", "CACHE_LINE_SIZE", 0],
-  ["", "INTERRUPT_LINE", 0],
-  ["powerManagement", "PMCSR", 0],
-  ["pciExpress", "DEVICE_CONTROL", null],
-  ["", "COMMAND", null],
-  ["msi", "MESSAGE_ADDRESS", 0],
-  ["msi", "MESSAGE_ADDRESS_HIGH", 0],
-  ["msi", "MESSAGE_DATA", 0],
-  ["msi", "MASK", 0],
-  ["msi", "MESSAGE_CONTROL", null],
+const order: ReadonlyArray<readonly [capability: string, register: string]> = [
+  ...addresses.map((name) => ["", name] as const),
+  ["", "CACHE_LINE_SIZE"],
+  ["", "INTERRUPT_LINE"],
+  ["powerManagement", "PMCSR"],
+  ["pciExpress", "DEVICE_CONTROL"],
+  ["", "COMMAND"],
+  ["msi", "MESSAGE_ADDRESS"],
+  ["msi", "MESSAGE_ADDRESS_HIGH"],
+  ["msi", "MESSAGE_DATA"],
+  ["msi", "MASK"],
+  ["msi", "MESSAGE_CONTROL"],
 ];
 
 /** What is written when MSI-X's table is complete. */
-const last: readonly Place[] = [["msix", "MESSAGE_CONTROL", null]];
+const last = [["msix", "MESSAGE_CONTROL"]] as const;
 
 /** A register's value by the names of its capability, empty for the header's, and its own. */
 export function registerOf(config: Config, capability: string, register: string) {
@@ -59,11 +60,12 @@ export function registerOf(config: Config, capability: string, register: string)
  * `table`, the writes to MSI-X's table, when the function answers to memory.
  */
 export function configWrites(config: Config, base: number, table: readonly Write[]): Write[] {
-  const write = ([capability, name, atStart]: Place): Write[] => {
+  const write = ([capability, name]: readonly [string, string]): Write[] => {
     const register = registerOf(config, capability, name);
     if (register === undefined) return [];
     const { at, size, value } = register;
-    return value === atStart ? [] : [{ at: base + at, size, value }];
+    const isNowhere = value === 0 && addresses.includes(name);
+    return isNowhere ? [] : [{ at: base + at, size, value }];
   };
   return [...order.flatMap(write), ...table, ...last.flatMap(write)];
 }

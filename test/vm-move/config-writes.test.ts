@@ -6,7 +6,7 @@ const register = (name: string, at: number, value: number, size: 2 | 4 = 4) => (
   ...{ name, at, size, value },
 });
 
-it("writes nothing that is there after a reset: no address that is nowhere, no mask of 0", () => {
+it("writes no base address that is nowhere, as after a reset, but every other 0", () => {
   const config: Config = {
     header: [
       register("COMMAND", 4, 0, 2),
@@ -15,21 +15,10 @@ it("writes nothing that is there after a reset: no address that is nowhere, no m
       }),
       register("EXPANSION_ROM", 0x30, 0),
     ],
-    capabilities: [
-      { name: "pciExpress", registers: [register("DEVICE_CONTROL", 0x50, 0, 2)] },
-      {
-        name: "msi",
-        registers: [
-          register("MESSAGE_CONTROL", 0x86, 0, 2),
-          register("MESSAGE_ADDRESS", 0x88, 0xfee0_0000),
-          register("MESSAGE_ADDRESS_HIGH", 0x8c, 0),
-          register("MASK", 0x94, 0),
-        ],
-      },
-    ],
+    capabilities: [{ name: "msi", registers: [register("MESSAGE_CONTROL", 0x86, 0, 2)] }],
   };
   const table = [{ at: 0xfe10_2000, size: 4, value: 0 }] as const;
   expect(configWrites(config, 0x1000, table).map(({ at }) => at)).toEqual([
-    ...[0x1010, 0x101c, 0x1050, 0x1004, 0x1088, 0x1086, 0xfe10_2000],
+    ...[0x1010, 0x101c, 0x1004, 0x1086, 0xfe10_2000],
   ]);
 });
