@@ -3,12 +3,12 @@
  * What a thread would wait for is waited for by the world, which gives it turns.
  */
 import { assert } from "../src/base/assert.ts";
-import { FerryError } from "../src/base/errors.ts";
+import type { FerryError } from "../src/base/errors.ts";
 import { Wrapper } from "../src/device/wrapper.ts";
 import type { DeviceWorker } from "../src/host/device-worker.ts";
 import { IdleTurns } from "../src/host/idle-turns.ts";
 import type { Letter, ParkedDevice } from "../src/host/mail.ts";
-import { MigrationDesk } from "../src/host/migration-desk.ts";
+import { MigrationDesk, obeying } from "../src/host/migration-desk.ts";
 import { install, Parking, restMsMax } from "../src/host/parking.ts";
 import { WorkerPort } from "../src/host/worker-port.ts";
 import { Migratable } from "../src/migration/migratable.ts";
@@ -218,13 +218,10 @@ export class Machine {
   #obey(letter: Letter, answer: (value: unknown) => void, refuse: (why: FerryError) => void): void {
     this.world.moment(`asks ${letter.op}`, `${this.name} device: ${said(letter)}`);
     if (this.#rig.machine !== this) return;
-    try {
+    obeying({ refuse }, () => {
       const known = this.#desk.obey(letter, { answer, refuse });
       assert(known, `the desk knows ${letter.op}`);
-    } catch (thrown) {
-      if (!(thrown instanceof FerryError)) throw thrown;
-      refuse(thrown);
-    }
+    });
   }
 
   /** In the main thread, at once; one that dies with its process hears no answer. */

@@ -17,6 +17,16 @@ export interface Reply {
   refuse(why: FerryError): void;
 }
 
+/** Does what was asked for; what it throws for whoever asked is the answer. */
+export function obeying(reply: Pick<Reply, "refuse">, work: () => void): void {
+  try {
+    work();
+  } catch (thrown) {
+    if (!(thrown instanceof FerryError)) throw thrown;
+    reply.refuse(thrown);
+  }
+}
+
 const modes: Readonly<Record<Stillness, Freeze>> = Freeze;
 
 const stillnessOf = (freeze: Freeze): Stillness =>
@@ -245,12 +255,7 @@ export class MigrationDesk {
     while (!this.#device.moving) {
       const next = this.#afterwards.shift();
       if (next === undefined) return;
-      try {
-        next.serve();
-      } catch (thrown) {
-        if (!(thrown instanceof FerryError)) throw thrown;
-        next.reply.refuse(thrown);
-      }
+      obeying(next.reply, next.serve);
     }
   }
 

@@ -16,7 +16,7 @@ import { ControlWord, sealOf } from "./control-words.ts";
 import { IdleTurns } from "./idle-turns.ts";
 import type { Lent, Letter, Notice, WorkerStart } from "./mail.ts";
 import { makeDevice } from "./make-device.ts";
-import { MigrationDesk, type Reply } from "./migration-desk.ts";
+import { MigrationDesk, obeying, type Reply } from "./migration-desk.ts";
 import { install, Parking, remoteClient } from "./parking.ts";
 
 const { spec, words } = workerData as WorkerStart;
@@ -145,13 +145,10 @@ function readMail(): void {
     Atomics.add(words, ControlWord.taken, 1);
     const letter = received.message;
     const reply = replyTo(letter.id);
-    try {
+    obeying(reply, () => {
       if (letter.op === "park") parking.ask(reply);
       else if (!desk.obey(letter, reply)) reply.answer(obey(letter));
-    } catch (thrown) {
-      if (!(thrown instanceof FerryError)) throw thrown;
-      reply.refuse(thrown);
-    }
+    });
   }
 }
 
